@@ -1,0 +1,1 @@
+"""A market-data feed handler for trio."""

@@ -1,0 +1,1 @@
+"""Pure decisions: no trio, no clock, no global random generator, no logging."""

@@ -1,0 +1,1 @@
+"""The trio shell around `feedhandler._core`: it reads, waits and writes, and decides nothing."""

@@ -1,0 +1,172 @@
+"""The seams: what a network, a venue and a clock have to be."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from attrs import field, frozen
+
+from feedhandler.model import Event
+
+if TYPE_CHECKING:
+    import trio  # for the stream's type alone: this module stays free of trio when it runs
+
+__all__ = [
+    "Clock",
+    "Control",
+    "DialTarget",
+    "Dialer",
+    "Heartbeat",
+    "Ignored",
+    "ReconnectRequested",
+    "Refused",
+    "Reply",
+    "Session",
+    "Subscribed",
+    "Subscription",
+    "TokenProvider",
+    "Unsubscribed",
+    "Venue",
+]
+
+
+@frozen
+class DialTarget:
+    """Where to connect to: `host` and `port`, and the SSL context for ``wss`` (else `None`)."""
+
+    host: str
+    port: int
+    ssl_context: ssl.SSLContext | None = field(default=None, repr=False, eq=False)
+
+
+class Dialer(Protocol):
+    """How the network comes in: make a byte stream to a target.
+
+    Raises `DialError` or `OSError`; is cancelled from outside when it takes too long, and then
+    leaves nothing open.
+    """
+
+    async def __call__(self, target: DialTarget, /) -> trio.abc.Stream: ...
+
+
+class TokenProvider(Protocol):
+    """Give a bearer token; asked anew before each attempt to connect."""
+
+    async def __call__(self) -> str: ...
+
+
+class Clock(Protocol):
+    """The wall clock: integer nanoseconds since the Unix epoch."""
+
+    def time_ns(self) -> int: ...
+
+
+# --- what a venue's session says beside data -----------------------------------------------------
+
+
+@frozen
+class Subscription:
+    """One wanted stream: a channel of a symbol."""
+
+    channel: str
+    symbol: str
+
+
+@frozen
+class Subscribed:
+    """The venue confirmed these subscriptions."""
+
+    subscriptions: Sequence[Subscription]
+
+
+@frozen
+class Unsubscribed:
+    """The venue confirmed the end of these subscriptions."""
+
+    subscriptions: Sequence[Subscription]
+
+
+@frozen
+class Refused:
+    """The venue refused a subscription (`None`: it did not say which), in its own words."""
+
+    subscription: Subscription | None
+    detail: str
+
+
+@frozen
+class Reply:
+    """Send this message back at once (an application-level pong, for example)."""
+
+    message: str | bytes
+
+
+@frozen
+class ReconnectRequested:
+    """The venue asks for a new connection (maintenance notice, expired session)."""
+
+    reason: str
+
+
+@frozen
+class Heartbeat:
+    """The venue is alive and has nothing to say."""
+
+
+@frozen
+class Ignored:
+    """A valid message of a kind that this feed has no use for; it is counted."""
+
+    what: str
+
+
+Control = (
+    Subscribed | Unsubscribed | Refused | Reply | ReconnectRequested | Heartbeat | Ignored
+)
+
+
+class Session(Protocol):
+    """What a venue knows of one connection; made anew for each."""
+
+    def decode(
+        self, message: str | bytes, *, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        """Turn one message into events, in order.
+
+        Raises `DecodeError` for a message that is not what the venue documents, and nothing
+        else, whatever the bytes.
+        """
+        ...
+
+
+@runtime_checkable
+class Venue(Protocol):
+    """A trading venue: a value that knows its address and its language."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def dial(self) -> Dialer | None:
+        """The way to reach it, or `None` for TCP and TLS."""
+        ...
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """The channels that it has; the first is the default."""
+        ...
+
+    def session(self) -> Session: ...
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> Sequence[str | bytes]:
+        """The messages that ask for `subscriptions`."""
+        ...
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> Sequence[str | bytes]:
+        """The messages that end `subscriptions`."""
+        ...

@@ -1,0 +1,274 @@
+"""Settings: frozen, checked when they are made, and structured from TOML by cattrs.
+
+Durations are seconds as `float`, sizes are bytes. An impossible setting is one `ConfigError` that
+names the value, the rule and the mend.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import cattrs
+from attrs import Attribute, field, frozen
+from cattrs.errors import BaseValidationError
+
+from feedhandler._core.redaction import redact_url
+from feedhandler.errors import ConfigError
+
+__all__ = [
+    "BackoffConfig",
+    "BreakerConfig",
+    "ConnectionConfig",
+    "FeedConfig",
+    "OverflowPolicy",
+    "check_url",
+    "feed_config_from_mapping",
+]
+
+_Validator = Callable[[Any, "Attribute[Any]", Any], None]
+
+
+class OverflowPolicy(enum.Enum):
+    """What happens when a consumer falls behind its bound."""
+
+    BLOCK = "block"  # stop reading; the venue's TCP connection feels it
+    DROP_OLDEST = "drop_oldest"  # the oldest events go, and a Gap says so
+    CONFLATE = "conflate"  # per symbol and kind only the newest stays, and a Gap says so
+    DISCONNECT = "disconnect"  # the consumer is cut off with SlowConsumer
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _seconds(*, positive: bool = True, optional: bool = False) -> _Validator:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if value is None and optional:
+            return
+        if not _is_number(value) or not math.isfinite(value) or value < 0:
+            off = " or None to switch it off" if optional else ""
+            raise ConfigError(
+                attribute.name, value, "must be a finite number of seconds, not negative",
+                mend=f"use for example {attribute.default!r}{off}",
+            )  # fmt: skip
+        if positive and value == 0:
+            raise ConfigError(
+                attribute.name, value, "must be longer than 0 s",
+                mend="use None to switch it off" if optional
+                else f"use for example {attribute.default!r}",
+            )  # fmt: skip
+
+    return check
+
+
+def _count(minimum: int) -> _Validator:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ConfigError(
+                attribute.name, value, f"must be a whole number, at least {minimum}",
+                mend=f"use for example {attribute.default!r}",
+            )  # fmt: skip
+
+    return check
+
+
+@frozen(kw_only=True)
+class BackoffConfig:
+    """Exponential back-off: ``delay(n) = min(cap_s, base_s * factor**n)`` for n = 0, 1, 2, …
+
+    With `jitter`, a delay is drawn uniformly from 0 to ``delay(n)`` ("full jitter"). `max_retries`
+    is how many attempts follow a failure (0: for ever). The count starts again once the
+    connection has proved itself: by its first valid data, or by living for `stable_s`.
+    """
+
+    base_s: float = field(default=0.1, validator=_seconds())
+    factor: float = field(default=2.0)
+    cap_s: float = field(default=30.0, validator=_seconds())
+    max_retries: int = field(default=5, validator=_count(0))
+    jitter: bool = True
+    stable_s: float = field(default=10.0, validator=_seconds())
+
+    @factor.validator
+    def _check_factor(self, _: Attribute[float], value: Any) -> None:
+        if not _is_number(value) or not math.isfinite(value) or value < 1:
+            raise ConfigError(
+                "factor", value, "must be a finite number, at least 1", mend="use for example 2.0"
+            )
+
+    def __attrs_post_init__(self) -> None:
+        if self.cap_s < self.base_s:
+            raise ConfigError(
+                "cap_s", self.cap_s, f"must not be shorter than base_s={self.base_s:g}",
+                mend="raise cap_s or lower base_s",
+            )  # fmt: skip
+
+
+@frozen(kw_only=True)
+class BreakerConfig:
+    """A circuit breaker's thresholds.
+
+    It opens after `failure_threshold` consecutive failures, or when at least `failure_rate` of
+    the outcomes within the last `window_s` seconds were failures, once there are
+    `window_minimum` of them (`failure_rate` = `None`: no such rule). It is half-open after
+    `open_s`; each failed probe doubles that, up to `open_cap_s`; `success_threshold` successes
+    close it.
+    """
+
+    failure_threshold: int = field(default=5, validator=_count(1))
+    success_threshold: int = field(default=3, validator=_count(1))
+    open_s: float = field(default=10.0, validator=_seconds())
+    open_cap_s: float = field(default=80.0, validator=_seconds())
+    failure_rate: float | None = None
+    window_s: float = field(default=60.0, validator=_seconds())
+    window_minimum: int = field(default=10, validator=_count(1))
+
+    def __attrs_post_init__(self) -> None:
+        rate = self.failure_rate
+        if rate is not None and not (_is_number(rate) and 0 < rate <= 1):
+            raise ConfigError(
+                "failure_rate", rate, "must be over 0 and at most 1", mend="use for example 0.5"
+            )
+        if self.open_cap_s < self.open_s:
+            raise ConfigError(
+                "open_cap_s", self.open_cap_s, f"must not be shorter than open_s={self.open_s:g}",
+                mend="raise open_cap_s or lower open_s",
+            )  # fmt: skip
+
+
+@frozen(kw_only=True)
+class ConnectionConfig:
+    """How one connection is made, watched and closed.
+
+    `connect_timeout_s` covers dialling, TLS and the opening handshake together. Every
+    `heartbeat_interval_s` a ping goes out; a connection without any pong for `pong_deadline_s`
+    is dead. `frame_stale_s` bounds the time without any frame, `data_stale_s` the time without a
+    data message (`None`: not watched). While reading stands still because the consumer is full,
+    none of these deadlines runs. At most `buffer_messages` messages and `buffer_bytes` bytes wait
+    for the consumer (one read more can be held); at most `send_queue_messages` sent messages wait
+    for a reconnect.
+    """
+
+    connect_timeout_s: float = field(default=10.0, validator=_seconds())
+    close_timeout_s: float = field(default=2.0, validator=_seconds())
+    heartbeat_interval_s: float | None = field(default=20.0, validator=_seconds(optional=True))
+    pong_deadline_s: float = field(default=45.0, validator=_seconds())
+    frame_stale_s: float | None = field(default=60.0, validator=_seconds(optional=True))
+    data_stale_s: float | None = field(default=None, validator=_seconds(optional=True))
+    max_message_bytes: int = field(default=16 * 2**20, validator=_count(1))
+    buffer_messages: int = field(default=65_536, validator=_count(1))
+    buffer_bytes: int = field(default=32 * 2**20, validator=_count(1))
+    send_queue_messages: int = field(default=256, validator=_count(1))
+
+    def __attrs_post_init__(self) -> None:
+        interval = self.heartbeat_interval_s
+        if interval is not None and self.pong_deadline_s <= interval:
+            raise ConfigError(
+                "pong_deadline_s", self.pong_deadline_s,
+                f"must be longer than heartbeat_interval_s={interval:g}, "
+                "or no pong could ever come in time",
+                mend=f"use for example {interval * 2.25:g}",
+            )  # fmt: skip
+        if interval is not None and self.frame_stale_s is not None:
+            if self.frame_stale_s <= interval:
+                raise ConfigError(
+                    "frame_stale_s", self.frame_stale_s,
+                    f"must be longer than heartbeat_interval_s={interval:g}, whose pongs are "
+                    "the only frames in a quiet market",
+                    mend=f"use for example {interval * 3:g}",
+                )  # fmt: skip
+
+
+@frozen(kw_only=True)
+class FeedConfig:
+    """Everything about a feed but its venue and symbols.
+
+    At most `buffer_events` events wait for the consumer; `overflow` says what happens then.
+    `decode_burst` malformed messages within `decode_burst_window_s` fail the connection.
+    A subscription that is not confirmed within `ack_deadline_s` is asked for again, and one
+    request goes out at most every `subscribe_pace_s`. A symbol without data for `symbol_stale_s`,
+    while the connection lives, is subscribed anew (`None`: not watched).
+    """
+
+    connection: ConnectionConfig = ConnectionConfig()
+    backoff: BackoffConfig = BackoffConfig()
+    breaker: BreakerConfig | None = BreakerConfig()
+    overflow: OverflowPolicy = OverflowPolicy.BLOCK
+    buffer_events: int = field(default=65_536, validator=_count(1))
+    decode_burst: int = field(default=20, validator=_count(1))
+    decode_burst_window_s: float = field(default=1.0, validator=_seconds())
+    ack_deadline_s: float = field(default=5.0, validator=_seconds())
+    subscribe_pace_s: float = field(default=0.0, validator=_seconds(positive=False))
+    symbol_stale_s: float | None = field(default=None, validator=_seconds(optional=True))
+
+
+def check_url(url: str) -> str:
+    """Return `url` if it is an absolute ``ws://`` or ``wss://`` URL; else raise `ConfigError`."""
+    mend = "use for example 'wss://host/path'"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError("url", redact_url_safely(url), str(error), mend=mend) from None
+    if parts.scheme not in ("ws", "wss"):
+        raise ConfigError("url", redact_url(url), "the scheme must be ws or wss", mend=mend)
+    if not parts.hostname:
+        raise ConfigError("url", redact_url(url), "the host is missing", mend=mend)
+    if port == 0:
+        raise ConfigError("url", redact_url(url), "the port must be from 1 to 65535", mend=mend)
+    if parts.fragment:
+        raise ConfigError(
+            "url", redact_url(url), "a fragment has no meaning here (RFC 6455, section 3)",
+            mend="remove the part after '#'",
+        )  # fmt: skip
+    return url
+
+
+def redact_url_safely(url: str) -> str:
+    """`redact_url` for text that may not be a URL at all: then only its scheme is kept."""
+    try:
+        return redact_url(url)
+    except ValueError:
+        return f"{url.partition(':')[0]}:…"
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+
+    def exact(value: Any, kind: type) -> Any:
+        # The classes' own validators judge; cattrs' float("x") would lose the value's type.
+        return value
+
+    for kind in (int, float, bool):
+        converter.register_structure_hook(kind, exact)
+    converter.register_structure_hook_func(
+        lambda t: t in (float | None,), lambda value, _: value
+    )
+    return converter
+
+
+_CONVERTER = _converter()
+
+
+def feed_config_from_mapping(settings: Mapping[str, Any]) -> FeedConfig:
+    """Structure a `FeedConfig` from a mapping such as `tomllib` makes of a TOML table.
+
+    Raises `ConfigError` that names the first wrong or unknown setting with its path.
+    """
+    try:
+        return _CONVERTER.structure(settings, FeedConfig)
+    except BaseValidationError as group:
+        raise _first_problem(group) from group
+
+
+def _first_problem(group: BaseValidationError) -> ConfigError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ConfigError):
+        return error
+    told = cattrs.transform_error(group)
+    return ConfigError("settings", told[0], "cannot be used", mend="see feedhandler.FeedConfig")
