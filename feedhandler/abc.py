@@ -122,9 +122,7 @@ class Ignored:
     what: str
 
 
-Control = (
-    Subscribed | Unsubscribed | Refused | Reply | ReconnectRequested | Heartbeat | Ignored
-)
+Control = Subscribed | Unsubscribed | Refused | Reply | ReconnectRequested | Heartbeat | Ignored
 
 
 class Session(Protocol):

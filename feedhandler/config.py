@@ -244,9 +244,7 @@ def _converter() -> cattrs.Converter:
 
     for kind in (int, float, bool):
         converter.register_structure_hook(kind, exact)
-    converter.register_structure_hook_func(
-        lambda t: t in (float | None,), lambda value, _: value
-    )
+    converter.register_structure_hook_func(lambda t: t in (float | None,), lambda value, _: value)
     return converter
 
 

@@ -290,9 +290,7 @@ class MessageTooLarge(ProtocolViolation):
     """A message is larger than `limit` bytes; the peer was sent Close 1009."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(
-            1009, f"a message is over the limit of {limit} bytes (max_message_bytes)"
-        )
+        super().__init__(1009, f"a message is over the limit of {limit} bytes (max_message_bytes)")
         self.limit = limit
 
 
@@ -354,9 +352,7 @@ class DecodeError(FeedError):
 
     RAW_BYTES: ClassVar[int] = 256
 
-    def __init__(
-        self, venue: str, raw: bytes | str, problems: Sequence[tuple[str, str]]
-    ) -> None:
+    def __init__(self, venue: str, raw: bytes | str, problems: Sequence[tuple[str, str]]) -> None:
         start = raw[: self.RAW_BYTES]
         if isinstance(start, str):
             start = start.encode("utf-8", "surrogatepass")[: self.RAW_BYTES]

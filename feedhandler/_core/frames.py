@@ -5,7 +5,11 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-__all__ = ["Opcode", "encode_frame"]
+from attrs import frozen
+
+from feedhandler.errors import MessageTooLarge, ProtocolViolation
+
+__all__ = ["FrameSplitter", "Opcode", "Passed", "encode_frame"]
 
 
 class Opcode(IntEnum):
@@ -40,3 +44,239 @@ def encode_frame(
     repeated = mask * (length // 4 + 1)
     body = int.from_bytes(payload, "big") ^ int.from_bytes(repeated[:length], "big")
     return head + mask + body.to_bytes(length, "big")
+
+
+@frozen
+class Passed:
+    """Frames that are out of the ordinary, to be handled elsewhere, in order.
+
+    `data` is one or more whole frames. `completes` tells that they end a fragmented message, and
+    `close` is the code and reason of the Close frame that they end with, if any.
+    """
+
+    data: bytes
+    completes: bool = False
+    close: tuple[int, str] | None = None
+
+
+class FrameSplitter:
+    """Cuts a server's bytes into plain messages and everything else.
+
+    A plain message is one whole, final, unmasked text or binary frame. Fragments and control
+    frames are returned as `Passed`, whole and in order. Each rule of RFC 6455 that a frame's
+    header can break is checked here, so what is passed on has valid headers; and the size of a
+    message is checked before its bytes are kept. Bytes in, values out: there is no I/O.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_fragment_bytes",
+        "_fragmented",
+        "_have",
+        "_limit",
+        "_need",
+        "_position",
+    )
+
+    def __init__(self, *, max_message_bytes: int) -> None:
+        self._limit = max_message_bytes
+        self._buffer = b""
+        self._position = 0
+        # A frame that is larger than one read is collected in chunks and joined once.
+        self._chunks: list[bytes] = []
+        self._have = 0
+        self._need = 0
+        self._fragmented = False
+        self._fragment_bytes = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes of an unfinished frame are held."""
+        return len(self._buffer) - self._position + self._have
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes as they were received, cut anywhere."""
+        if self._need:
+            self._chunks.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            self._buffer = b"".join(self._chunks)
+            self._chunks.clear()
+            self._have = self._need = 0
+        elif self._position == len(self._buffer):
+            self._buffer = data
+        else:
+            self._buffer = self._buffer[self._position :] + data
+        self._position = 0
+
+    def take(self, messages: list[str | bytes]) -> Passed | None:
+        """Append the plain messages at the front to `messages`, up to anything that is not plain.
+
+        Returns that, or `None` when more bytes are needed. Call it again after either. Raises
+        `ProtocolViolation` (1002, 1007) or `MessageTooLarge` (1009) at the first frame that is
+        wrong; the messages before it are in `messages`, and nothing after it ever is.
+        """
+        if self._need:
+            return None
+        buffer = self._buffer
+        position = self._position
+        end = len(buffer)
+        append = messages.append
+        while end - position >= 2:
+            first = buffer[position]
+            if first not in _PLAIN or self._fragmented:
+                self._position = position
+                return self._take_unusual()
+            length = buffer[position + 1]
+            start = position + 2
+            if length >= 126:
+                self._position = position
+                header = self._long_header()
+                if header is None:
+                    return None
+                start, length = header
+            if length > self._limit:
+                self._position = position
+                raise MessageTooLarge(self._limit)
+            stop = start + length
+            if stop > end:
+                break
+            payload = buffer[start:stop]
+            if first == _FINAL_TEXT:
+                try:
+                    append(payload.decode())
+                except UnicodeDecodeError as error:
+                    self._position = position
+                    raise ProtocolViolation(1007, f"text that is not UTF-8: {error}") from None
+            else:
+                append(payload)
+            position = stop
+        self._position = position
+        self._expect(position)
+        return None
+
+    def _expect(self, position: int) -> None:
+        """Where the frame at `position` is large and unfinished, collect it in chunks."""
+        buffer = self._buffer
+        have = len(buffer) - position
+        if have < 2 or buffer[position + 1] & 0x7F != 127 or have < 10:
+            return
+        need = 10 + int.from_bytes(buffer[position + 2 : position + 10], "big")
+        if need > have:
+            self._chunks.append(buffer[position:])
+            self._have = have
+            self._need = need
+            self._buffer = b""
+            self._position = 0
+
+    def _long_header(self) -> tuple[int, int] | None:
+        """Where the payload of the frame at the front starts, and how long it is."""
+        buffer = self._buffer
+        position = self._position
+        second = buffer[position + 1]
+        if second & 0x80:
+            raise ProtocolViolation(1002, "a masked frame from the server")
+        if second < 126:
+            return position + 2, second
+        if second == 126:
+            if len(buffer) - position < 4:
+                return None
+            length = buffer[position + 2] << 8 | buffer[position + 3]
+            if length < 126:
+                raise ProtocolViolation(1002, "a payload length that is not minimal")
+            return position + 4, length
+        if len(buffer) - position < 10:
+            return None
+        length = int.from_bytes(buffer[position + 2 : position + 10], "big")
+        if length >> 63:
+            raise ProtocolViolation(1002, "a payload length with its top bit set")
+        if length < 65_536:
+            raise ProtocolViolation(1002, "a payload length that is not minimal")
+        return position + 10, length
+
+    def _take_unusual(self) -> Passed | None:
+        """Take whole unusual frames up to a plain one, the end of a message, or a Close."""
+        begin = self._position
+        completes = False
+        close: tuple[int, str] | None = None
+        while not completes and close is None:
+            position = self._position
+            buffer = self._buffer
+            if len(buffer) - position < 2:
+                break
+            first = buffer[position]
+            if first in _PLAIN and not self._fragmented:
+                break
+            stop = self._check_unusual(first)
+            if stop is None:
+                break
+            opcode = first & 0xF
+            if opcode == Opcode.CLOSE:
+                close = _parse_close(buffer[position + 2 : stop])
+            elif opcode < Opcode.CLOSE:
+                completes = bool(first & 0x80)
+                self._fragmented = not completes
+                if completes:
+                    self._fragment_bytes = 0
+            self._position = stop
+        if self._position == begin:
+            self._expect(begin)
+            return None
+        return Passed(self._buffer[begin : self._position], completes, close)
+
+    def _check_unusual(self, first: int) -> int | None:
+        """Check the header at the front; return where its frame stops, if it is here whole."""
+        opcode = first & 0xF
+        if first & 0x70:
+            raise ProtocolViolation(1002, "a reserved bit is set")
+        if opcode not in _OPCODES:
+            raise ProtocolViolation(1002, f"unknown opcode {opcode:#x}")
+        second = self._buffer[self._position + 1]
+        if opcode >= Opcode.CLOSE:
+            if not first & 0x80:
+                raise ProtocolViolation(1002, "a fragmented control frame")
+            if second & 0x7F > 125:
+                raise ProtocolViolation(1002, "a control frame of more than 125 bytes")
+        elif (opcode == Opcode.CONTINUATION) != self._fragmented:
+            raise ProtocolViolation(
+                1002,
+                "a new message inside a fragmented one"
+                if self._fragmented
+                else "a continuation of nothing",
+            )
+        header = self._long_header()
+        if header is None:
+            return None
+        start, length = header
+        if opcode < Opcode.CLOSE and self._fragment_bytes + length > self._limit:
+            raise MessageTooLarge(self._limit)
+        stop = start + length
+        if stop > len(self._buffer):
+            return None
+        if opcode < Opcode.CLOSE:
+            self._fragment_bytes += length
+        return stop
+
+
+def _parse_close(payload: bytes) -> tuple[int, str]:
+    """The code and reason of a Close frame (RFC 6455, sections 5.5.1 and 7.4)."""
+    if not payload:
+        return 1005, ""
+    if len(payload) == 1:
+        raise ProtocolViolation(1002, "a Close frame with a payload of one byte")
+    code = payload[0] << 8 | payload[1]
+    if not (code in _CLOSE_CODES or 3000 <= code <= 4999):
+        raise ProtocolViolation(1002, f"a Close frame with the invalid code {code}")
+    try:
+        return code, payload[2:].decode()
+    except UnicodeDecodeError:
+        raise ProtocolViolation(1007, "a Close reason that is not UTF-8") from None
+
+
+_FINAL_TEXT = 0x81
+_PLAIN = frozenset({_FINAL_TEXT, 0x82})
+_OPCODES = frozenset(Opcode)
+# Those that may be sent (RFC 6455, section 7.4.1, and the IANA registry: 1012 and 1013).
+_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1014)})

@@ -1,0 +1,247 @@
+"""One connection: its nursery, with the reader, the writer, the heartbeat and the watchdog."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import trio
+from attrs import field, frozen
+
+from feedhandler._core.liveness import Liveness
+from feedhandler._core.redaction import redact_url
+from feedhandler._io.outbox import Outbox
+from feedhandler._io.wire import Wire
+from feedhandler.abc import Clock, Dialer, DialTarget
+from feedhandler.config import ConnectionConfig
+from feedhandler.errors import ConnectionFailed, ConnectionLost, HandshakeTimeout
+
+__all__ = ["Batch", "Connection", "Endpoint", "Sink"]
+
+Headers = Sequence[tuple[str, str]]
+
+
+@frozen
+class Batch:
+    """The messages of one read, in order: `str` for text, `bytes` for binary.
+
+    `size` is what they took on the wire, in bytes. `recv_ns` was taken at the read.
+    """
+
+    messages: Sequence[str | bytes] = field(repr=lambda messages: f"<{len(messages)}>")
+    size: int
+    recv_ns: int
+    epoch: int
+
+
+class Sink(Protocol):
+    """Where batches go. `post()` takes each at once; reading waits while it is `full`."""
+
+    def post(self, batch: Batch, /) -> None: ...
+
+    @property
+    def full(self) -> bool: ...
+
+    async def wait_room(self) -> None: ...
+
+
+@frozen
+class Endpoint:
+    """A venue's address, and how to get there. Its `repr` shows no credentials."""
+
+    url: str = field(repr=redact_url)
+    dial: Dialer = field(repr=False)
+    ssl_context: ssl.SSLContext | None = field(repr=False)
+
+    @ssl_context.default
+    def _default_context(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context() if urlsplit(self.url).scheme == "wss" else None
+
+    @property
+    def target(self) -> DialTarget:
+        parts = urlsplit(self.url)
+        secure = parts.scheme == "wss"
+        return DialTarget(
+            parts.hostname or "",
+            parts.port or (443 if secure else 80),
+            self.ssl_context if secure else None,
+        )
+
+    @property
+    def host_header(self) -> str:
+        """Host and port, without the user part (RFC 9110, section 7.2)."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def resource(self) -> str:
+        """Path and query (RFC 6455, section 3)."""
+        parts = urlsplit(self.url)
+        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+class Connection:
+    """One attempt to connect, and what comes of it.
+
+    `run()` ends when the connection does. Whatever ends it, a failure, a deadline or a call of
+    `force()`, records its reason and cancels one scope; nothing is raised through the nursery.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        config: ConnectionConfig,
+        *,
+        epoch: int,
+        clock: Clock,
+        rng: Random,
+        outbox: Outbox,
+        sink: Sink,
+        companions: Sequence[Callable[[Connection], Awaitable[None]]] = (),
+    ) -> None:
+        self.endpoint = endpoint
+        self.epoch = epoch
+        self._config = config
+        self._clock = clock
+        self._rng = rng
+        self._outbox = outbox
+        self._sink = sink
+        self._companions = companions
+        self._scope = trio.CancelScope()
+        self._error: ConnectionFailed | None = None
+        self._close_requested = trio.Event()
+        self._wire: Wire | None = None
+        self._liveness = Liveness(config, now=trio.current_time())
+        self._resumed = trio.Event()
+        self._pings = 0
+
+    def __repr__(self) -> str:
+        state = "live" if self._wire and self._wire.opened.is_set() else "opening"
+        return f"<Connection {state} epoch={self.epoch} {redact_url(self.endpoint.url)}>"
+
+    def force(self, error: ConnectionFailed) -> None:
+        """Drop the connection at once, without a closing handshake; `run()` raises `error`."""
+        if self._error is None:
+            self._error = error
+        self._scope.cancel()
+
+    def close(self) -> None:
+        """Close politely, within `close_timeout_s`; `run()` then returns."""
+        self._close_requested.set()
+        if self._wire is None or not self._wire.opened.is_set():
+            self._scope.cancel()
+
+    async def send(self, message: str | bytes) -> None:
+        """Write one message. To be called by companions only: being cancelled breaks the stream.
+
+        Raises `ConnectionLost`.
+        """
+        if self._wire is None:
+            raise ConnectionLost("the connection is not open")
+        await self._wire.send(message)
+
+    async def run(self, opened: Callable[[], None], *, headers: Headers = ()) -> None:
+        """Connect, call `opened`, and live until the end.
+
+        Returns after `close()`; raises the one `ConnectionFailed` that ended it otherwise.
+        Cancel-safe: the stream is closed, at once, and nothing is left.
+        """
+        stream: trio.abc.Stream | None = None
+        try:
+            with self._scope:
+                with trio.move_on_after(self._config.connect_timeout_s) as deadline:
+                    stream = await self._dial()
+                if stream is None or deadline.cancelled_caught:
+                    raise HandshakeTimeout(self._config.connect_timeout_s)
+                await self._live(stream, deadline.deadline, opened, headers)
+        finally:
+            if stream is not None:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
+        if self._error is not None and not self._close_requested.is_set():
+            raise self._error
+
+    async def _dial(self) -> trio.abc.Stream:
+        try:
+            return await self.endpoint.dial(self.endpoint.target)
+        except OSError as error:
+            raise ConnectionLost(f"dialling failed: {error}") from error
+
+    async def _live(
+        self,
+        stream: trio.abc.Stream,
+        connect_by: float,
+        opened: Callable[[], None],
+        headers: Headers,
+    ) -> None:
+        wire = self._wire = Wire(
+            stream,
+            max_message_bytes=self._config.max_message_bytes,
+            close_timeout_s=self._config.close_timeout_s,
+            rng=self._rng,
+            deliver=self._deliver,
+            heard=lambda: self._liveness.frame(trio.current_time()),
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, wire, headers)
+            with trio.move_on_at(connect_by) as deadline:
+                await wire.opened.wait()
+            if deadline.cancelled_caught:
+                self.force(HandshakeTimeout(self._config.connect_timeout_s))
+                await trio.sleep_forever()
+            self._liveness = Liveness(self._config, now=trio.current_time())
+            opened()
+            nursery.start_soon(self._guard, self._outbox.write_all, wire.send)
+            nursery.start_soon(self._watch, wire, nursery)
+            for companion in self._companions:
+                nursery.start_soon(self._guard, companion, self)
+            await self._close_requested.wait()
+            with trio.move_on_after(self._config.close_timeout_s):
+                await wire.close()
+            self._scope.cancel()
+
+    async def _read(self, wire: Wire, headers: Headers) -> None:
+        await wire.run(
+            host=self.endpoint.host_header, resource=self.endpoint.resource, headers=headers
+        )
+        if wire.error is not None and not wire.closing:
+            self.force(wire.error)
+
+    async def _guard(self, task: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run a task whose `ConnectionFailed` is the end of this connection."""
+        try:
+            await task(*args)
+        except ConnectionFailed as error:
+            # What broke the wire is known to the reader, and better.
+            self.force((self._wire and self._wire.error) or error)
+
+    async def _deliver(self, messages: list[str | bytes], size: int) -> None:
+        self._liveness.data(trio.current_time())
+        self._sink.post(Batch(messages, size, self._clock.time_ns(), self.epoch))
+        if self._sink.full:
+            # Nothing is read until there is room, so no deadline may run.
+            self._liveness.paused(trio.current_time())
+            try:
+                await self._sink.wait_room()
+            finally:
+                self._liveness.resumed(trio.current_time())
+                self._resumed.set()
+
+    async def _watch(self, wire: Wire, nursery: trio.Nursery) -> None:
+        while True:
+            check = self._liveness.poll(trio.current_time())
+            if check.failure is not None:
+                self.force(check.failure)
+            if check.ping:
+                nursery.start_soon(self._ping, wire)
+            self._resumed = trio.Event()
+            with trio.move_on_at(check.wake_at):
+                await self._resumed.wait()
+
+    async def _ping(self, wire: Wire) -> None:
+        self._pings += 1
+        if await wire.ping(self._pings.to_bytes(4, "big")):
+            self._liveness.pong(trio.current_time())
+

@@ -1,0 +1,67 @@
+"""Dialling over TCP and TLS: the default way in which the network comes in."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+
+import trio
+
+from feedhandler.abc import DialTarget
+from feedhandler.errors import (
+    ConnectionLost,
+    ConnectionRefused,
+    NameResolutionFailed,
+    TlsFailed,
+)
+
+__all__ = ["dial_errors", "dial_tcp"]
+
+
+async def dial_tcp(target: DialTarget) -> trio.abc.Stream:
+    """Open a TCP stream to `target`, with TLS where it has an SSL context.
+
+    Addresses are tried in parallel (RFC 8305, by trio). Raises `NameResolutionFailed`,
+    `ConnectionRefused`, `TlsFailed` or `ConnectionLost`. When cancelled it leaves nothing open.
+    """
+    with dial_errors(target):
+        stream = await trio.open_tcp_stream(target.host, target.port)
+        if target.ssl_context is None:
+            return stream
+        tls = trio.SSLStream(
+            stream, target.ssl_context, server_hostname=target.host, https_compatible=True
+        )
+        try:
+            await tls.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(tls)
+            raise
+        return tls
+
+
+@contextlib.contextmanager
+def dial_errors(target: DialTarget) -> Iterator[None]:
+    """Turn what the operating system and TLS raise into our errors: one table for all dialers."""
+    where = f"{target.host}:{target.port}"
+    try:
+        yield
+    except socket.gaierror as error:
+        raise NameResolutionFailed(f"{target.host} does not resolve: {error}") from error
+    except ssl.SSLError as error:
+        raise TlsFailed(f"TLS with {where} failed: {error}") from error
+    except trio.BrokenResourceError as error:
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            detail = error.__cause__.verify_message
+            raise TlsFailed(f"the certificate of {where} is not valid: {detail}") from error
+        if isinstance(error.__cause__, ssl.SSLError) and not isinstance(
+            error.__cause__, ssl.SSLEOFError
+        ):
+            raise TlsFailed(f"TLS with {where} failed: {error.__cause__}") from error
+        raise ConnectionLost(f"{where} went away while TLS was being set up") from error
+    except ConnectionRefusedError as error:
+        raise ConnectionRefused(f"{where} refused the connection") from error
+    except OSError as error:
+        # trio raises a plain OSError when all of several addresses failed; its cause tells why.
+        raise ConnectionRefused(f"{where} cannot be reached: {error}") from error

@@ -1,0 +1,489 @@
+"""One feed: a venue's connection, its subscriptions, decoding, and the way to the consumers."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from random import Random
+from typing import Protocol, runtime_checkable
+
+import trio
+from attrs import frozen
+
+from feedhandler._core.breaker import CircuitBreaker
+from feedhandler._core.failure import FailurePolicy
+from feedhandler._core.liveness import BurstCounter
+from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
+from feedhandler._core.subscriptions import SubscriptionBook
+from feedhandler._io.connection import Batch, Connection, Endpoint
+from feedhandler._io.fanout import Subscriber
+from feedhandler._io.outbox import Outbox
+from feedhandler._io.supervisor import Supervisor
+from feedhandler.abc import (
+    Clock,
+    Control,
+    Heartbeat,
+    Ignored,
+    ReconnectRequested,
+    Refused,
+    Reply,
+    Session,
+    Subscribed,
+    Subscription,
+    TokenProvider,
+    Unsubscribed,
+    Venue,
+)
+from feedhandler.config import FeedConfig, OverflowPolicy
+from feedhandler.errors import (
+    ConfigError,
+    DecodeError,
+    FailureKind,
+    FeedError,
+    ForcedDisconnect,
+    MalformedBurst,
+    SendQueueFull,
+    SubscriptionRefused,
+)
+from feedhandler.model import (
+    DecodeFailed,
+    Event,
+    FeedStateChanged,
+    Gap,
+    GapReason,
+    PriceUpdate,
+    Quote,
+    SubscriptionFailed,
+    Trade,
+)
+from feedhandler.observe import Counters, FeedStatistics
+
+__all__ = ["Feed", "FeedSubscriptions"]
+
+_DATA = frozenset({PriceUpdate, Trade, Quote})
+
+
+@runtime_checkable
+class SequencedSession(Protocol):
+    """A session that knows how far it has come in each symbol's sequence."""
+
+    def last_sequence(self, symbol: str) -> int | None: ...
+
+
+@frozen
+class FeedSubscriptions:
+    """What a feed wants, what it has asked for, and what the venue has confirmed."""
+
+    wanted: frozenset[Subscription]
+    pending: frozenset[Subscription]
+    confirmed: frozenset[Subscription]
+
+
+class Feed:
+    """A stream of typed events from one venue. Made by `open_feed()` or `FeedHandler.add()`.
+
+    ```python
+    async for event in feed: ...          # one by one
+    async for events in feed.batches(): ...  # a list for each read: the fast way
+    ```
+
+    Iterating ends when the feed is closed. It raises `RetriesExhausted`, or the `ConnectionFailed`
+    that cannot be retried, when the feed has given up, and `SlowConsumer` where the overflow
+    policy says so, after what was received before. See `Subscriber` for the rule of checkpoints.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        *,
+        endpoint: Endpoint,
+        config: FeedConfig,
+        policies: Mapping[FailureKind, FailurePolicy],
+        token: str | TokenProvider | None,
+        headers: Sequence[tuple[str, str]],
+        clock: Clock,
+        rng: Random,
+        on_change: Callable[[], None],
+        wanted: Sequence[Subscription],
+    ) -> None:
+        self.venue = venue
+        self._config = config
+        self._clock = clock
+        self._counters = Counters()
+        self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
+        self._book.want(wanted)
+        self._book_changed = trio.Event()
+        self._seen: dict[str, float] = {}
+        self._session: Session = venue.session()
+        self._last_recv_ns: int | None = None
+        self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
+        self._outbox = Outbox(config.connection.send_queue_messages)
+        self._main = Subscriber(
+            limit=config.buffer_events, policy=config.overflow, on_change=on_change
+        )
+        self._subscribers = [self._main]
+        self.breaker = CircuitBreaker(config.breaker) if config.breaker is not None else None
+        self._supervisor = Supervisor(
+            endpoint,
+            config=config.connection,
+            backoff=config.backoff,
+            policies=policies,
+            breaker=self.breaker,
+            token=token,
+            headers=headers,
+            clock=clock,
+            rng=rng,
+            sink=self,
+            on_transition=self._on_transition,
+            outbox=self._new_outbox,
+            companions=(self._keep_subscribed,),
+        )
+
+    def __repr__(self) -> str:
+        counters = self._counters
+        return (
+            f"<Feed {self.venue.name} {self.state.name} epoch={self._supervisor.epoch} "
+            f"events={counters.events} gaps={counters.gaps} errors={counters.decode_errors}>"
+        )
+
+    # --- for the consumer ---
+
+    def __aiter__(self) -> Subscriber:
+        return self._main
+
+    def batches(self) -> AsyncIterator[list[Event]]:
+        return self._main.batches()
+
+    @contextlib.contextmanager
+    def subscriber(
+        self, *, overflow: OverflowPolicy = OverflowPolicy.DROP_OLDEST, buffer_events: int = 65_536
+    ) -> Iterator[Subscriber]:
+        """One more consumer, with a bound and a policy of its own, from now to the block's end."""
+        extra = Subscriber(limit=buffer_events, policy=overflow)
+        self._subscribers.append(extra)
+        try:
+            yield extra
+        finally:
+            self._subscribers.remove(extra)
+            extra.close()
+
+    @property
+    def state(self) -> ConnectionState:
+        return self._supervisor.state
+
+    @property
+    def subscriptions(self) -> FeedSubscriptions:
+        book = self._book
+        return FeedSubscriptions(book.wanted, book.pending, book.confirmed)
+
+    @property
+    def attempt_count(self) -> int:
+        """Failed attempts since the connection last proved itself."""
+        return self._supervisor.reconnection.attempt_count
+
+    @property
+    def current_backoff_s(self) -> float:
+        """The delay that was decided last, in seconds; 0 when none is due."""
+        return self._supervisor.reconnection.current_backoff
+
+    def statistics(self) -> FeedStatistics:
+        return self._counters.snapshot()
+
+    def subscribe(
+        self, symbols: Iterable[str], *, channels: Sequence[str] | None = None
+    ) -> None:
+        """Want these symbols as well; they are asked for at once, and after each reconnect.
+
+        Raises `ConfigError` for an unknown channel or an empty symbol, and then changes nothing.
+        """
+        self._book.want(self._checked(symbols, channels))
+        self._notify_book()
+
+    def unsubscribe(
+        self, symbols: Iterable[str], *, channels: Sequence[str] | None = None
+    ) -> None:
+        """Want these symbols no longer. Data that is on its way may still arrive.
+
+        Raises `ConfigError` as `subscribe()` does.
+        """
+        self._book.unwant(self._checked(symbols, channels))
+        self._notify_book()
+
+    def reconnect(self, reason: str = "asked for by the application") -> None:
+        """Drop the live connection and make a new one, through the back-off."""
+        self._supervisor.force(ForcedDisconnect(reason))
+
+    # --- for the handler ---
+
+    @property
+    def main_subscriber(self) -> Subscriber:
+        return self._main
+
+    async def run(self) -> None:
+        """Keep the feed alive until it is closed or gives up; then close its subscribers."""
+        error: FeedError | None = None
+        try:
+            self._supervisor.start(ConnectionEvent.CONNECT)
+            error = await self._supervisor.run(retry_first=True)
+        finally:
+            if error is None:
+                self._supervisor.closed()
+            for subscriber in self._subscribers:
+                subscriber.close(error)
+
+    def close(self) -> None:
+        """Ask for the end: politely, within `close_timeout_s`. `run()` then returns."""
+        self._supervisor.close()
+
+    # --- the sink of its supervisor: from bytes to events ---
+
+    def post(self, batch: Batch) -> None:
+        """Decode a batch and hand its events over; called by the connection, at each read."""
+        counters = self._counters
+        counters.batches += 1
+        counters.messages += len(batch.messages)
+        counters.bytes += batch.size
+        recv_ns = self._last_recv_ns = batch.recv_ns
+        epoch = batch.epoch
+        events: list[Event] = []
+        append = events.append
+        decode = self._session.decode
+        valid = False
+        for message in batch.messages:
+            try:
+                items = decode(message, recv_ns=recv_ns, epoch=epoch)
+            except Exception as error:  # noqa: BLE001  # a venue's bug is no reason to stop either
+                valid = self._mark(valid)
+                self._decode_failed(error, message, batch, events)
+                continue
+            for item in items:
+                kind = type(item)
+                if kind in _DATA:
+                    append(item)  # type: ignore[arg-type]  # narrowed by the set
+                    valid = True
+                else:
+                    self._take(item, events, recv_ns, epoch)
+        self._mark(valid)
+        if self._config.symbol_stale_s is not None:
+            self._mark_symbols(events)
+        self._publish(events)
+
+    @property
+    def full(self) -> bool:
+        return any(subscriber.full for subscriber in self._subscribers)
+
+    async def wait_room(self) -> None:
+        while self.full:
+            for subscriber in tuple(self._subscribers):
+                if subscriber.full:
+                    await subscriber.wait_room()
+
+    def _mark(self, valid: bool) -> bool:
+        """Tell the breaker and the back-off of valid data before what comes next; then forget."""
+        if valid:
+            self._supervisor.data_is_valid()
+        return False
+
+    def _take(self, item: Event | Control, events: list[Event], recv_ns: int, epoch: int) -> None:
+        """Deal with what is not data."""
+        counters = self._counters
+        match item:
+            case Heartbeat():
+                counters.heartbeats += 1
+            case Ignored():
+                counters.ignored += 1
+            case Subscribed():
+                self._book.confirm(item.subscriptions)
+                self._notify_book()
+            case Unsubscribed():
+                self._book.unsubscribed(item.subscriptions)
+                self._notify_book()
+            case Refused():
+                self._refused(item, events, recv_ns, epoch)
+            case Reply():
+                try:
+                    self._outbox.post(item.message)
+                except SendQueueFull:
+                    self.reconnect("the venue asks for replies and does not read them")
+            case ReconnectRequested():
+                self.reconnect(f"the venue asks for it: {item.reason}")
+            case _:
+                events.append(item)
+
+    def _refused(
+        self, item: Refused, events: list[Event], recv_ns: int, epoch: int
+    ) -> None:
+        subscription = item.subscription
+        if subscription is not None:
+            self._book.refuse(subscription)
+            self._notify_book()
+        error = SubscriptionRefused(
+            self.venue.name,
+            subscription.symbol if subscription else None,
+            subscription.channel if subscription else None,
+            item.detail,
+        )
+        events.append(SubscriptionFailed(error, recv_ns, self.venue.name, epoch))
+
+    def _decode_failed(
+        self, error: Exception, message: str | bytes, batch: Batch, events: list[Event]
+    ) -> None:
+        if not isinstance(error, DecodeError):
+            cause, error = error, DecodeError(self.venue.name, message, [("$", repr(error))])
+            error.__cause__ = cause
+        self._counters.decode_errors += 1
+        recv_ns, epoch, venue = batch.recv_ns, batch.epoch, self.venue.name
+        events.append(DecodeFailed(error, recv_ns, venue, epoch))
+        events.append(
+            Gap(None, GapReason.MALFORMED, None, None, recv_ns, recv_ns, 1, recv_ns, venue, epoch)
+        )
+        burst = MalformedBurst(self._config.decode_burst, self._config.decode_burst_window_s)
+        self._supervisor.data_is_malformed(burst)
+        if self._burst.record(trio.current_time()):
+            self._supervisor.force(burst)
+
+    def _publish(self, events: list[Event]) -> None:
+        if not events:
+            return
+        counters = self._counters
+        counters.events += len(events)
+        counters.gaps += sum(type(event) is Gap for event in events)
+        for subscriber in self._subscribers:
+            subscriber.post(events)
+
+    # --- transitions ---
+
+    def _on_transition(self, transition: Transition) -> None:
+        now_ns = self._clock.time_ns()
+        events: list[Event] = [self._state_event(transition, now_ns)]
+        if transition.new is ConnectionState.CONNECTED:
+            if transition.epoch > 1:
+                events += self._reconnect_gaps(now_ns, transition.epoch)
+            self._counters.connections += 1
+            self._session = self.venue.session()
+            self._book.reset()
+            self._seen.clear()
+        self._publish(events)
+
+    def _state_event(self, transition: Transition, now_ns: int) -> FeedStateChanged:
+        next_attempt_ns = None
+        if transition.next_attempt_at is not None:
+            next_attempt_ns = now_ns + round((transition.next_attempt_at - transition.at) * 1e9)
+        error = transition.error
+        return FeedStateChanged(
+            old=transition.old,
+            new=transition.new,
+            reason=str(error) if error is not None else transition.event.value,
+            failure=transition.failure,
+            error=error,
+            attempt=transition.attempt,
+            next_attempt_ns=next_attempt_ns,
+            recv_ns=now_ns,
+            venue=self.venue.name,
+            epoch=transition.epoch,
+            breaker_open=transition.breaker_open,
+        )
+
+    def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
+        """What was sent between the last read and now is lost, for every symbol that is wanted."""
+        session = self._session
+        for symbol in dict.fromkeys(s.symbol for s in self._book.in_order()):
+            last = session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
+            yield Gap(
+                symbol=symbol,
+                reason=GapReason.RECONNECT,
+                from_sequence=None if last is None else last + 1,
+                to_sequence=None,
+                from_ns=self._last_recv_ns,
+                to_ns=now_ns,
+                missing=None,
+                recv_ns=now_ns,
+                venue=self.venue.name,
+                epoch=epoch,
+            )
+
+    # --- subscriptions ---
+
+    async def _keep_subscribed(self, connection: Connection) -> None:
+        """Ask for what is wanted and not confirmed, for as long as the connection lives."""
+        while True:
+            now = trio.current_time()
+            stale_at = self._ask_stale_again(now)
+            request = self._book.due(now)
+            if request is not None:
+                for message in (
+                    *(self.venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
+                    *(self.venue.subscribe(request.subscribe) if request.subscribe else ()),
+                ):
+                    await connection.send(message)
+                continue
+            changed = self._book_changed
+            with trio.move_on_at(min(self._book.wake_at(), stale_at)):
+                await changed.wait()
+
+    def _ask_stale_again(self, now: float) -> float:
+        """Subscribe symbols anew that have gone silent; return when to look again."""
+        limit = self._config.symbol_stale_s
+        if limit is None:
+            return math.inf
+        next_look = math.inf
+        for subscription in self._book.in_order():
+            seen = self._seen.setdefault(subscription.symbol, now)
+            if now - seen >= limit:
+                self._book.ask_again([subscription], now)
+                self._seen[subscription.symbol] = now
+            next_look = min(next_look, self._seen[subscription.symbol] + limit)
+        return next_look
+
+    def _mark_symbols(self, events: list[Event]) -> None:
+        now = trio.current_time()
+        for event in events:
+            if isinstance(event, PriceUpdate | Trade | Quote):
+                self._seen[event.symbol] = now
+
+    def _notify_book(self) -> None:
+        changed, self._book_changed = self._book_changed, trio.Event()
+        changed.set()
+
+    def _new_outbox(self) -> Outbox:
+        # Replies belong to the connection that asked for them.
+        self._outbox = Outbox(self._config.connection.send_queue_messages)
+        return self._outbox
+
+    def _checked(
+        self, symbols: Iterable[str], channels: Sequence[str] | None
+    ) -> list[Subscription]:
+        return check_subscriptions(self.venue, symbols, channels)
+
+
+def check_subscriptions(
+    venue: Venue, symbols: Iterable[str], channels: Sequence[str] | None
+) -> list[Subscription]:
+    """The subscriptions that are meant; `ConfigError` where that cannot be."""
+    if isinstance(symbols, str):
+        raise ConfigError(
+            "symbols", symbols, "must be a collection of symbols", mend=f"use [{symbols!r}]"
+        )
+    if isinstance(channels, str):
+        raise ConfigError(
+            "channels", channels, "must be a collection of channels", mend=f"use [{channels!r}]"
+        )
+    wanted = list(dict.fromkeys(symbols))
+    if not wanted:
+        raise ConfigError(
+            "symbols", wanted, "must not be empty", mend="name at least one, such as ['BTC-USD']"
+        )
+    for symbol in wanted:
+        if not isinstance(symbol, str) or not symbol.strip():
+            raise ConfigError(
+                "symbols", symbol, "must be a non-empty string", mend="use for example 'BTC-USD'"
+            )
+    known = list(venue.channels)
+    for channel in channels or ():
+        if channel not in known:
+            raise ConfigError(
+                "channels", channel, f"{venue.name} has no such channel",
+                mend=f"use some of {known}",
+            )  # fmt: skip
+    return [Subscription(c, s) for c in channels or known[:1] for s in wanted]

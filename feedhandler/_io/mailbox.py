@@ -1,0 +1,100 @@
+"""A bounded hand-over from one producer to one consumer, in items that have a weight."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+import trio
+
+from feedhandler.errors import UsageError
+
+__all__ = ["Mailbox"]
+
+T = TypeVar("T")
+
+
+class Mailbox(Generic[T]):
+    """Items wait here, in order, within a bound on their count and on their bytes.
+
+    An item is *posted* at once and the producer then waits for room, so the bound can be
+    exceeded by one item, and a producer that is cancelled while it waits has lost nothing.
+    After `close()` the consumer still gets what is here.
+    """
+
+    def __init__(self, *, max_count: int, max_bytes: int | None = None) -> None:
+        self._items: deque[tuple[T, int, int]] = deque()
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self.count = 0
+        self.bytes = 0
+        self.closed = False
+        self._arrival = trio.Event()
+        self._room = trio.Event()
+        self._waiting = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<Mailbox {state} {self.count}/{self._max_count}>"
+
+    @property
+    def full(self) -> bool:
+        return self.count >= self._max_count or (
+            self._max_bytes is not None and self.bytes >= self._max_bytes
+        )
+
+    def post(self, item: T, *, count: int = 1, size: int = 0) -> None:
+        """Add `item`, which holds `count` things of `size` bytes together."""
+        self._items.append((item, count, size))
+        self.count += count
+        self.bytes += size
+        self._arrival.set()
+
+    async def wait_room(self) -> None:
+        """Wait until the bound is kept again, or the mailbox is closed.
+
+        Cancel-safe. This is a checkpoint only where it has to wait.
+        """
+        while self.full and not self.closed:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def take(self) -> T | None:
+        """The oldest item, or `None` if there is none."""
+        if not self._items:
+            return None
+        item, count, size = self._items.popleft()
+        self.count -= count
+        self.bytes -= size
+        if not self.full:
+            self._room.set()
+        return item
+
+    async def wait_arrival(self) -> None:
+        """Wait for an item, a nudge or the end. Cancel-safe; a checkpoint.
+
+        Raises `UsageError` if another task waits here already: a mailbox has one consumer.
+        """
+        if self._waiting:
+            raise UsageError(
+                "another task is already iterating here; give each consumer a stream of its own"
+            )
+        self._waiting = True
+        try:
+            if self._items or self.closed:
+                await trio.lowlevel.checkpoint()
+                return
+            self._arrival = trio.Event()
+            await self._arrival.wait()
+        finally:
+            self._waiting = False
+
+    def nudge(self) -> None:
+        """Wake the consumer so that it looks around; it need not find anything."""
+        self._arrival.set()
+
+    def close(self) -> None:
+        """No more items will come; wakes both sides."""
+        self.closed = True
+        self._arrival.set()
+        self._room.set()

@@ -1,0 +1,432 @@
+"""The WebSocket protocol on a byte stream: the only module that knows trio-websocket.
+
+trio-websocket does the opening handshake, pings, pongs, fragments and the closing handshake. It
+works on our wrapper around the stream, which takes whole plain messages out of each read before
+trio-websocket sees them (`feedhandler._core.frames`), and mends what trio-websocket leaves open:
+
+- the end of the stream, a rejection or garbage before the 101 ends the handshake at once;
+- a broken rule of RFC 6455 is answered with a Close frame, and is one `ProtocolViolation`;
+- the code and reason of the peer's Close frame are always reported;
+- closing does not wait for a consumer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from email.utils import parsedate_to_datetime
+from random import Random
+
+import h11
+import trio
+import trio_websocket
+from wsproto.utilities import ProtocolError, generate_accept_token
+
+from feedhandler._core.frames import FrameSplitter, Opcode, Passed, encode_frame
+from feedhandler.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    ConnectionLost,
+    HandshakeError,
+    HandshakeRejected,
+    PeerClosed,
+    ProtocolViolation,
+    RateLimited,
+)
+
+__all__ = ["Wire"]
+
+READ_BYTES = 65_536
+_HEAD_BYTES = 65_536  # of a response to the opening handshake
+_BODY_BYTES = 1_024  # of a rejection: enough to quote
+_BODY_WAIT_S = 1.0  # a body that is slower is not waited for: the status is what matters
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+
+Deliver = Callable[[list[str | bytes], int], Awaitable[None]]
+"""Called with the messages of one read, in order, and their size in bytes."""
+
+
+class Wire:
+    """A WebSocket connection, as a client, over `stream`.
+
+    `deliver` gets each batch of messages, from the task that reads; while it waits, nothing is
+    read. `heard` is called whenever bytes have arrived. Use `run()` in a nursery; when the
+    connection is over, `error` says why, and `ended` is set.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        max_message_bytes: int,
+        close_timeout_s: float,
+        rng: Random,
+        deliver: Deliver,
+        heard: Callable[[], None],
+    ) -> None:
+        self._stream = _SplitStream(
+            stream, self, FrameSplitter(max_message_bytes=max_message_bytes)
+        )
+        self._max_message_bytes = max_message_bytes
+        self._close_timeout_s = close_timeout_s
+        self._rng = rng
+        self._deliver = deliver
+        self._heard = heard
+        self._handshake_scope = trio.CancelScope()
+        self._deliver_scope: trio.CancelScope | None = None
+        self.ended = trio.Event()
+        self.error: ConnectionFailed | None = None
+        self.closing = False
+        self.opened = trio.Event()
+        self._connection: trio_websocket.WebSocketConnection | None = None
+
+    async def run(
+        self,
+        *,
+        host: str,
+        resource: str,
+        headers: Sequence[tuple[str, str]],
+    ) -> None:
+        """Do the opening handshake, set `opened`, and read until the end; then set `ended`.
+
+        Never raises for what the peer or the network does: that is in `error`. Cancel-safe; the
+        stream is the caller's to close.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                with self._handshake_scope:
+                    self._connection = await trio_websocket.wrap_client_stream(
+                        nursery,
+                        self._stream,  # type: ignore[arg-type]  # declared narrower than it is used
+                        host,
+                        resource,
+                        extra_headers=[(n.encode(), v.encode("latin-1")) for n, v in headers],
+                        max_message_size=self._max_message_bytes,
+                        message_queue_size=1,
+                        receive_buffer_size=READ_BYTES,
+                    )
+                    self.opened.set()
+                    await self.ended.wait()
+                nursery.cancel_scope.cancel()
+        except* (ProtocolError, h11.ProtocolError, trio_websocket.HandshakeError) as group:
+            # trio-websocket lets its parsers' exceptions through in a few races.
+            self.end(ProtocolViolation(1002, _first_message(group)))
+
+    def end(self, error: ConnectionFailed) -> None:
+        """The connection is over; the first error given is the one that counts."""
+        if self.error is None:
+            self.error = error
+        self.ended.set()
+        if self._connection is None:
+            self._handshake_scope.cancel()
+
+    async def send(self, message: str | bytes) -> None:
+        """Send one message. If it is cancelled half-way the connection is unusable.
+
+        Raises `ConnectionLost` when the connection is over.
+        """
+        try:
+            await self._open_connection().send_message(message)
+        except (trio_websocket.ConnectionClosed, ProtocolError):
+            self.end(ConnectionLost("the stream broke while sending"))
+            raise ConnectionLost("the connection is over") from self.error
+
+    async def ping(self, payload: bytes) -> bool:
+        """Send a ping and wait for its pong; false if the connection ended first. Cancel-safe."""
+        try:
+            await self._open_connection().ping(payload)
+        except (trio_websocket.ConnectionClosed, ProtocolError):
+            return False
+        return True
+
+    def _open_connection(self) -> trio_websocket.WebSocketConnection:
+        if self._connection is None:
+            raise RuntimeError("the opening handshake is not done")
+        return self._connection
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Do the closing handshake and close the stream; bound the time from outside."""
+        self.closing = True
+        if self._deliver_scope is not None:
+            self._deliver_scope.cancel()
+        if self._connection is not None:
+            await self._connection.aclose(code, reason or None)
+
+    # --- for the stream wrapper, in trio-websocket's reading task ---
+
+    async def deliver(self, messages: list[str | bytes], size: int) -> None:
+        if self.closing:
+            return
+        with trio.CancelScope() as self._deliver_scope:
+            await self._deliver(messages, size)
+        self._deliver_scope = None
+
+    async def settle(self, passed: Passed) -> str | bytes | None:
+        """trio-websocket has dealt with `passed`: the message that it completed, if any.
+
+        Raises `ProtocolViolation` where it refused what it was given.
+        """
+        await self.opened.wait()
+        connection = self._open_connection()
+        refused = connection.closed
+        if refused is not None and passed.close is None and not self.closing:
+            # Text in fragments that is not UTF-8; trio-websocket stops but tells nobody.
+            error = ProtocolViolation(refused.code, refused.reason or "a bad message")
+            await self.violated(error)
+            raise error
+        if not passed.completes or self.closing:
+            return None
+        return await connection.get_message()
+
+    async def violated(self, error: ProtocolViolation) -> None:
+        """Tell the peer which rule it broke, and wait for it to go, for a bounded time."""
+        mask = self._rng.getrandbits(32).to_bytes(4, "big")
+        reason = error.detail.encode()[:123].decode("utf-8", "ignore").encode()
+        frame = encode_frame(Opcode.CLOSE, error.code.to_bytes(2, "big") + reason, mask=mask)
+        with trio.move_on_after(self._close_timeout_s):
+            try:
+                await self._stream.send_all(frame)
+                # Closing at once would reset the connection under our Close frame if the peer
+                # has sent more than was read (RFC 9293, section 3.10.4).
+                await self._stream.drain()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # it is gone already
+        self.end(error)
+
+    def heard(self) -> None:
+        self._heard()
+
+
+class _SplitStream(trio.abc.Stream):
+    """What trio-websocket reads from: the stream without the plain messages."""
+
+    def __init__(self, transport: trio.abc.Stream, wire: Wire, splitter: FrameSplitter) -> None:
+        self._transport = transport
+        self._wire = wire
+        self._splitter = splitter
+        self._send_lock = trio.StrictFIFOLock()
+        self._request = b""
+        self._upgraded = False
+        self._passed: Passed | None = None
+        self._messages: list[str | bytes] = []
+        self._size = 0
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        data = bytes(data)
+        if not self._request:
+            self._request = data
+        async with self._send_lock:
+            await self._transport.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._transport.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def drain(self) -> None:
+        """Read and forget until the end of the stream."""
+        while await self._transport.receive_some(READ_BYTES):
+            pass
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The next bytes that trio-websocket is to see; plain messages are delivered meanwhile.
+
+        Raises `BrokenResourceError` once the connection is over, which makes its reader stop.
+        """
+        try:
+            if not self._upgraded:
+                return await self._receive_handshake()
+            return await self._receive_frames()
+        except ConnectionFailed as error:
+            self._wire.end(error)
+            raise trio.BrokenResourceError from error
+
+    # --- frames ---
+
+    async def _receive_frames(self) -> bytes:
+        wire = self._wire
+        await self._settle_passed()
+        while True:
+            try:
+                passed = self._splitter.take(self._messages)
+            except ProtocolViolation as error:
+                await self._flush()
+                if not wire.closing:
+                    await wire.violated(error)
+                raise
+            if passed is not None and not (wire.closing and passed.close is None):
+                self._passed = passed
+                return passed.data
+            if passed is None:
+                await self._flush()
+                data = await self._read()
+                if not data:
+                    raise ConnectionLost("the stream ended without a Close frame (1006)")
+                wire.heard()
+                self._size += len(data)
+                self._splitter.feed(data)
+
+    async def _settle_passed(self) -> None:
+        passed, self._passed = self._passed, None
+        if passed is None:
+            return
+        message = await self._wire.settle(passed)
+        if message is not None:
+            self._messages.append(message)
+        if passed.close is not None:
+            await self._flush()
+            raise PeerClosed(*passed.close)
+
+    async def _flush(self) -> None:
+        if self._messages:
+            messages, size = self._messages, self._size
+            self._messages, self._size = [], 0
+            await self._wire.deliver(messages, size)
+
+    async def _read(self) -> bytes:
+        try:
+            return bytes(await self._transport.receive_some(READ_BYTES))
+        except trio.ClosedResourceError as error:
+            raise ConnectionLost("the stream was closed") from error
+        except trio.BrokenResourceError as error:
+            raise ConnectionLost(f"the stream broke: {error.__cause__ or 'reset'}") from error
+
+    # --- the opening handshake ---
+
+    async def _receive_handshake(self) -> bytes:
+        """The head of a valid 101 response; whatever else comes is an error."""
+        received = b""
+        while (end := _HEAD_END.search(received)) is None:
+            if len(received) > _HEAD_BYTES:
+                raise HandshakeError(
+                    f"no end of the response's head within {_HEAD_BYTES} bytes",
+                    received=received[:256],
+                )
+            if len(received) >= 5 and not received.startswith(b"HTTP/"):
+                raise HandshakeError("the answer is not HTTP", received=received[:256])
+            data = await self._read()
+            if not data:
+                raise ConnectionLost(
+                    "the stream ended before the opening handshake was done"
+                    + (f", after {received[:80]!r}" if received else "")
+                )
+            received += data
+        head, rest = received[: end.end()], received[end.end() :]
+        response = _parse_head(head)
+        if response.status_code != 101:
+            raise _rejection(response, await self._read_body(head, rest))
+        _check_upgrade(response, self._request, received)
+        self._upgraded = True
+        self._wire.heard()
+        self._size = len(rest)
+        self._splitter.feed(rest)
+        return head
+
+    async def _read_body(self, head: bytes, rest: bytes) -> bytes:
+        """The start of a rejection's body; whatever of it comes within the time there is."""
+        connection = _http_client()
+        connection.receive_data(head + rest)
+        body = b""
+        with trio.move_on_after(_BODY_WAIT_S):
+            try:
+                while len(body) < _BODY_BYTES:
+                    event = connection.next_event()
+                    if event is h11.NEED_DATA:
+                        connection.receive_data(await self._read())
+                    elif isinstance(event, h11.Data):
+                        body += event.data
+                    elif not isinstance(event, h11.Response | h11.InformationalResponse):
+                        break
+            except (h11.RemoteProtocolError, ConnectionLost):
+                pass  # the status is what matters; the body ended early
+        return bytes(body[:_BODY_BYTES])
+
+
+def _http_client() -> h11.Connection:
+    """An HTTP client that has asked for an upgrade and awaits the response."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES * 2)
+    upgrade = [("Host", "-"), ("Upgrade", "websocket"), ("Connection", "Upgrade")]
+    connection.send(h11.Request(method="GET", target="/", headers=upgrade))
+    connection.send(h11.EndOfMessage())
+    return connection
+
+
+def _parse_head(head: bytes) -> h11.Response | h11.InformationalResponse:
+    connection = _http_client()
+    connection.receive_data(head)
+    try:
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise HandshakeError(f"the answer is not HTTP: {error}", received=head[:256]) from error
+    if isinstance(event, h11.Response | h11.InformationalResponse):
+        return event
+    raise HandshakeError("the answer is not an HTTP response", received=head[:256])
+
+
+def _header(response: h11.Response | h11.InformationalResponse, name: bytes) -> str:
+    return ", ".join(v.decode("latin-1") for n, v in response.headers if n == name)
+
+
+def _check_upgrade(
+    response: h11.Response | h11.InformationalResponse, request: bytes, received: bytes
+) -> None:
+    """RFC 6455, section 4.1: what a client has to check in the server's handshake."""
+    problem = None
+    key = re.search(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n]+)", request)
+    if _header(response, b"upgrade").lower() != "websocket":
+        problem = "it has no 'Upgrade: websocket'"
+    elif "upgrade" not in [t.strip() for t in _header(response, b"connection").lower().split(",")]:
+        problem = "it has no 'Connection: Upgrade'"
+    elif key and _header(response, b"sec-websocket-accept").encode() != generate_accept_token(
+        key[1].strip()
+    ):
+        problem = "its Sec-WebSocket-Accept does not belong to our key"
+    elif _header(response, b"sec-websocket-extensions"):
+        problem = "it chose an extension that was not offered"
+    elif _header(response, b"sec-websocket-protocol"):
+        problem = "it chose a subprotocol that was not offered"
+    if problem is not None:
+        raise HandshakeError(f"the 101 response is not valid: {problem}", received=received[:256])
+
+
+def _rejection(
+    response: h11.Response | h11.InformationalResponse, body: bytes
+) -> HandshakeRejected:
+    status = response.status_code
+    kind = HandshakeRejected
+    if status in (418, 429):
+        kind = RateLimited
+    elif status in (401, 403, 407, 451):
+        kind = AuthenticationFailed
+    return kind(
+        status,
+        headers=[(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.headers],
+        body=body,
+        retry_after_s=_retry_after(response),
+    )
+
+
+def _retry_after(response: h11.Response | h11.InformationalResponse) -> float | None:
+    """Seconds to wait, by the response's own clock where it names a date (RFC 9110, 10.2.3)."""
+    value = _header(response, b"retry-after")
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    asked, sent = _http_date(value), _http_date(_header(response, b"date"))
+    if asked is None or sent is None:
+        return None
+    return max(0.0, asked - sent)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _first_message(group: BaseExceptionGroup[Exception]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)

@@ -1,0 +1,223 @@
+"""Feeds for a trio program: `open_feed()` for one, `FeedHandler` for many in one nursery."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from random import Random
+from types import TracebackType
+
+import trio
+
+from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
+from feedhandler._io.clock import SystemClock
+from feedhandler._io.connection import Endpoint
+from feedhandler._io.dial import dial_tcp
+from feedhandler._io.feed import Feed, check_subscriptions
+from feedhandler._io.nursery import open_plain_nursery
+from feedhandler.abc import Clock, TokenProvider, Venue
+from feedhandler.config import FeedConfig, check_url
+from feedhandler.errors import ConfigError, FailureKind, UsageError
+from feedhandler.model import Event
+
+__all__ = ["FeedHandler", "open_feed"]
+
+
+class FeedHandler:
+    """Many feeds in one nursery, read merged or one by one.
+
+    ```python
+    async with FeedHandler() as handler:
+        btc = handler.add(venue, ["BTC-USD"])
+        eth = handler.add(venue, ["ETH-USD"])
+        async for event in handler:   # merged; or `async for event in btc`
+            ...
+    ```
+
+    Each event goes to one of the two ways of reading, whichever asks first. A feed that gives up
+    says so in its stream (`FeedStateChanged`); the merged stream goes on with the others, and
+    raises the first such error when no feed is left.
+
+    `clock` stamps events, `rng` draws the jitter; each feed gets a generator of its own, forked
+    from it. Leaving the block closes the connections politely; leaving it with an exception or a
+    cancellation drops them at once, and the exception leaves as it was. Either way nothing runs
+    afterwards.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: FeedConfig | None = None,
+        policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES,
+        clock: Clock | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self._config = config or FeedConfig()
+        self._policies = policies
+        self._clock = clock or SystemClock()
+        self._rng = rng or Random()  # noqa: S311  # jitter, not a secret
+        self._feeds: list[Feed] = []
+        self._running = 0
+        self._exit = contextlib.AsyncExitStack()
+        self._nursery: trio.Nursery | None = None
+        self._change = trio.Event()
+        self._current: deque[Event] = deque()
+
+    def __repr__(self) -> str:
+        return f"<FeedHandler feeds={len(self._feeds)} running={self._running}>"
+
+    async def __aenter__(self) -> FeedHandler:
+        if self._nursery is not None:
+            raise UsageError("this handler was used already; make a new FeedHandler()")
+        self._nursery = await self._exit.enter_async_context(open_plain_nursery())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if error is None:
+            self._exit.push_async_callback(self.aclose)
+        return await self._exit.__aexit__(kind, error, traceback)
+
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        return tuple(self._feeds)
+
+    def add(
+        self,
+        venue: Venue,
+        symbols: Iterable[str],
+        *,
+        channels: Sequence[str] | None = None,
+        config: FeedConfig | None = None,
+        token: str | TokenProvider | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> Feed:
+        """Start a feed of `symbols` (the venue's canonical names, ``BTC-USD``) and return it.
+
+        `channels` are some of `venue.channels` (default: its first). Raises `ConfigError` before
+        anything is connected.
+        """
+        if self._nursery is None:
+            raise UsageError("enter the handler first: `async with FeedHandler() as handler:`")
+        if not isinstance(venue, Venue):
+            raise ConfigError(
+                "venue", venue, "is not a venue",
+                mend="use a value that fits feedhandler.abc.Venue, such as Coinbase()",
+            )  # fmt: skip
+        subscriptions = check_subscriptions(venue, symbols, channels)
+        dial = venue.dial or dial_tcp
+        url = check_url(venue.url)
+        feed = Feed(
+            venue,
+            endpoint=Endpoint(url, dial, ssl_context) if ssl_context else Endpoint(url, dial),
+            config=config or self._config,
+            policies=self._policies,
+            token=token,
+            headers=headers,
+            clock=self._clock,
+            rng=Random(self._rng.getrandbits(64)),  # noqa: S311  # jitter, not a secret
+            on_change=self._notify,
+            wanted=subscriptions,
+        )
+        self._feeds.append(feed)
+        self._running += 1
+        self._nursery.start_soon(self._run, feed)
+        return feed
+
+    async def aclose(self) -> None:
+        """Close all feeds politely and wait until they are. When cancelled, drops them at once."""
+        for feed in self._feeds:
+            feed.close()
+        while self._running:
+            await self._change.wait()
+        await trio.lowlevel.checkpoint()
+
+    # --- the merged stream ---
+
+    def __aiter__(self) -> FeedHandler:
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event of any feed; the order within each feed is kept."""
+        while not self._current:
+            self._current.extend(await self._next())
+        return self._current.popleft()
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """Iterate over lists of events, each of one feed's read: the fast way."""
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                yield await self._next()
+
+    async def _next(self) -> list[Event]:
+        await trio.lowlevel.checkpoint()
+        while True:
+            change = self._change
+            for feed in self._feeds:
+                events = feed.main_subscriber.take()
+                if events is not None:
+                    # The next look begins with the next feed, so that none is starved.
+                    self._feeds.append(self._feeds.pop(self._feeds.index(feed)))
+                    return events
+            if all(feed.main_subscriber.finished for feed in self._feeds):
+                for feed in self._feeds:
+                    if feed.main_subscriber.error is not None:
+                        raise feed.main_subscriber.error
+                raise StopAsyncIteration
+            await change.wait()
+
+    # --- inside ---
+
+    async def _run(self, feed: Feed) -> None:
+        try:
+            await feed.run()
+        finally:
+            self._running -= 1
+            self._notify()
+
+    def _notify(self) -> None:
+        change, self._change = self._change, trio.Event()
+        change.set()
+
+
+@contextlib.asynccontextmanager
+async def open_feed(
+    venue: Venue,
+    symbols: Iterable[str],
+    *,
+    channels: Sequence[str] | None = None,
+    config: FeedConfig | None = None,
+    policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES,
+    token: str | TokenProvider | None = None,
+    headers: Sequence[tuple[str, str]] = (),
+    ssl_context: ssl.SSLContext | None = None,
+    clock: Clock | None = None,
+    rng: Random | None = None,
+) -> AsyncIterator[Feed]:
+    """A feed of `symbols` from `venue`, for as long as the block lasts.
+
+    ```python
+    async with open_feed(Coinbase(), ["BTC-USD"], channels=["trades"]) as feed:
+        async for event in feed:
+            ...
+    ```
+
+    It connects in the background, and connects again when the connection is lost. `channels` are
+    some of `venue.channels` (default: its first); `config` holds every setting. `token` is a
+    bearer token, or an async function that gives one and is asked anew before each attempt.
+
+    Raises `ConfigError` before anything is connected. An exception of the block leaves it as it
+    was and never causes a reconnect; cancelling it drops the connection at once.
+    """
+    async with FeedHandler(config=config, policies=policies, clock=clock, rng=rng) as handler:
+        yield handler.add(
+            venue, symbols, channels=channels, token=token, headers=headers,
+            ssl_context=ssl_context,
+        )  # fmt: skip
