@@ -64,6 +64,7 @@ class FeedHandler:
         self._nursery: trio.Nursery | None = None
         self._change = trio.Event()
         self._current: deque[Event] = deque()
+        self._turn = -1
 
     def __repr__(self) -> str:
         return f"<FeedHandler feeds={len(self._feeds)} running={self._running}>"
@@ -147,30 +148,32 @@ class FeedHandler:
     async def __anext__(self) -> Event:
         """The next event of any feed; the order within each feed is kept."""
         while not self._current:
-            self._current.extend(await self._next())
+            events = await self._next()
+            if events is None:
+                raise StopAsyncIteration
+            self._current.extend(events)
         return self._current.popleft()
 
     async def batches(self) -> AsyncIterator[list[Event]]:
         """Iterate over lists of events, each of one feed's read: the fast way."""
-        with contextlib.suppress(StopAsyncIteration):
-            while True:
-                yield await self._next()
+        while (events := await self._next()) is not None:
+            yield events
 
-    async def _next(self) -> list[Event]:
+    async def _next(self) -> list[Event] | None:
         await trio.lowlevel.checkpoint()
         while True:
             change = self._change
-            for feed in self._feeds:
-                events = feed.main_subscriber.take()
+            for _ in self._feeds:
+                # Each look begins one feed later, so that none is starved.
+                self._turn = (self._turn + 1) % len(self._feeds)
+                events = self._feeds[self._turn].main_subscriber.take()
                 if events is not None:
-                    # The next look begins with the next feed, so that none is starved.
-                    self._feeds.append(self._feeds.pop(self._feeds.index(feed)))
                     return events
             if all(feed.main_subscriber.finished for feed in self._feeds):
                 for feed in self._feeds:
                     if feed.main_subscriber.error is not None:
                         raise feed.main_subscriber.error
-                raise StopAsyncIteration
+                return None
             await change.wait()
 
     # --- inside ---

@@ -244,4 +244,3 @@ class Connection:
         self._pings += 1
         if await wire.ping(self._pings.to_bytes(4, "big")):
             self._liveness.pong(trio.current_time())
-

@@ -91,9 +91,7 @@ class Subscriber:
     @property
     def finished(self) -> bool:
         """True when every event was taken and no more will come."""
-        return self._mailbox.closed and not (
-            self._mailbox.count or self._losses or self._current
-        )
+        return self._mailbox.closed and not (self._mailbox.count or self._losses or self._current)
 
     @property
     def error(self) -> FeedError | None:
@@ -182,4 +180,3 @@ class Subscriber:
 
 
 _STATUS = (Gap, FeedStateChanged, DecodeFailed, SubscriptionFailed)
-

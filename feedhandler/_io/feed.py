@@ -190,9 +190,7 @@ class Feed:
     def statistics(self) -> FeedStatistics:
         return self._counters.snapshot()
 
-    def subscribe(
-        self, symbols: Iterable[str], *, channels: Sequence[str] | None = None
-    ) -> None:
+    def subscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols as well; they are asked for at once, and after each reconnect.
 
         Raises `ConfigError` for an unknown channel or an empty symbol, and then changes nothing.
@@ -200,9 +198,7 @@ class Feed:
         self._book.want(self._checked(symbols, channels))
         self._notify_book()
 
-    def unsubscribe(
-        self, symbols: Iterable[str], *, channels: Sequence[str] | None = None
-    ) -> None:
+    def unsubscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols no longer. Data that is on its way may still arrive.
 
         Raises `ConfigError` as `subscribe()` does.
@@ -311,9 +307,7 @@ class Feed:
             case _:
                 events.append(item)
 
-    def _refused(
-        self, item: Refused, events: list[Event], recv_ns: int, epoch: int
-    ) -> None:
+    def _refused(self, item: Refused, events: list[Event], recv_ns: int, epoch: int) -> None:
         subscription = item.subscription
         if subscription is not None:
             self._book.refuse(subscription)
@@ -431,7 +425,7 @@ class Feed:
         for subscription in self._book.in_order():
             seen = self._seen.setdefault(subscription.symbol, now)
             if now - seen >= limit:
-                self._book.ask_again([subscription], now)
+                self._book.ask_again([subscription])
                 self._seen[subscription.symbol] = now
             next_look = min(next_look, self._seen[subscription.symbol] + limit)
         return next_look

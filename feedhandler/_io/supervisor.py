@@ -261,4 +261,3 @@ class Supervisor:
                 breaker_open=breaker_open,
             )
         )
-

@@ -1,0 +1,60 @@
+"""Sequence numbers: in order, first, seen before, or after a hole."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+from attrs import frozen
+
+__all__ = ["Hole", "Order", "SequenceTracker"]
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Order(enum.Enum):
+    """Where a number stands in its sequence."""
+
+    IN_ORDER = "in order"
+    FIRST = "first"
+    DUPLICATE = "duplicate"  # or backwards: to be dropped
+
+
+@frozen
+class Hole:
+    """The numbers from `first_missing` to `last_missing`, both inclusive, were skipped."""
+
+    first_missing: int
+    last_missing: int
+
+    @property
+    def missing(self) -> int:
+        return self.last_missing - self.first_missing + 1
+
+
+class SequenceTracker(Generic[K]):
+    """The last number seen of each key (a symbol, or a connection), each one more than the last."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: dict[K, int] = {}
+
+    def check(self, key: K, sequence: int) -> Order | Hole:
+        """Take in the next number of `key`; a duplicate changes nothing."""
+        last = self._last.get(key)
+        if last is None:
+            self._last[key] = sequence
+            return Order.FIRST
+        if sequence == last + 1:
+            self._last[key] = sequence
+            return Order.IN_ORDER
+        if sequence <= last:
+            return Order.DUPLICATE
+        self._last[key] = sequence
+        return Hole(last + 1, sequence - 1)
+
+    def last(self, key: K) -> int | None:
+        """The highest number seen of `key`, if any."""
+        return self._last.get(key)

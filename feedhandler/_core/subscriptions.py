@@ -1,0 +1,131 @@
+"""Which subscriptions are wanted, which were asked for, and which the venue has confirmed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from attrs import define, field, frozen
+
+from feedhandler.abc import Subscription
+
+__all__ = ["Request", "SubscriptionBook"]
+
+
+@frozen
+class Request:
+    """What to ask the venue for now; one of the two is not empty."""
+
+    subscribe: tuple[Subscription, ...]
+    unsubscribe: tuple[Subscription, ...]
+
+
+@define
+class SubscriptionBook:
+    """Decides what to ask for and when; a lost acknowledgement is asked for again.
+
+    A request whose confirmation does not come within `ack_deadline_s` is made again, and two
+    requests are at least `pace_s` apart. Orders are kept, so that a run can be repeated.
+    """
+
+    ack_deadline_s: float
+    pace_s: float = 0.0
+    # wanted: when it was asked for on this connection (`None`: not yet), and whether confirmed
+    _wanted: dict[Subscription, float | None] = field(factory=dict, init=False)
+    _confirmed: dict[Subscription, None] = field(factory=dict, init=False)
+    _unwanted: dict[Subscription, float | None] = field(factory=dict, init=False)
+    _next_request: float = field(default=-math.inf, init=False)
+
+    @property
+    def wanted(self) -> frozenset[Subscription]:
+        return frozenset(self._wanted)
+
+    @property
+    def pending(self) -> frozenset[Subscription]:
+        """Asked for on this connection, and not confirmed."""
+        return frozenset(
+            s for s, asked in self._wanted.items() if asked is not None and s not in self._confirmed
+        )
+
+    @property
+    def confirmed(self) -> frozenset[Subscription]:
+        return frozenset(self._confirmed)
+
+    def in_order(self) -> tuple[Subscription, ...]:
+        """What is wanted, in the order in which it was first wanted."""
+        return tuple(self._wanted)
+
+    def want(self, subscriptions: Iterable[Subscription]) -> None:
+        for subscription in subscriptions:
+            self._wanted.setdefault(subscription, None)
+            self._unwanted.pop(subscription, None)
+
+    def unwant(self, subscriptions: Iterable[Subscription]) -> None:
+        for subscription in subscriptions:
+            asked = self._wanted.pop(subscription, None)
+            confirmed = subscription in self._confirmed
+            self._confirmed.pop(subscription, None)
+            if asked is not None or confirmed:
+                self._unwanted[subscription] = None
+
+    def reset(self) -> None:
+        """A new connection: nothing was asked for on it."""
+        self._wanted = dict.fromkeys(self._wanted)
+        self._confirmed.clear()
+        self._unwanted.clear()
+        self._next_request = -math.inf
+
+    def due(self, now: float) -> Request | None:
+        """What to ask for at `now`, or `None`; it is then taken as asked."""
+        if now < self._next_request:
+            return None
+        subscribe = tuple(
+            s
+            for s, asked in self._wanted.items()
+            if s not in self._confirmed and self._is_due(asked, now)
+        )
+        unsubscribe = tuple(s for s, asked in self._unwanted.items() if self._is_due(asked, now))
+        if not (subscribe or unsubscribe):
+            return None
+        self._wanted.update(dict.fromkeys(subscribe, now))
+        self._unwanted.update(dict.fromkeys(unsubscribe, now))
+        self._next_request = now + self.pace_s
+        return Request(subscribe, unsubscribe)
+
+    def wake_at(self) -> float:
+        """When something will be due; `math.inf` if nothing will."""
+        open_requests = [
+            asked for s, asked in self._wanted.items() if s not in self._confirmed
+        ] + list(self._unwanted.values())
+        if not open_requests:
+            return math.inf
+        first = min(
+            -math.inf if asked is None else asked + self.ack_deadline_s for asked in open_requests
+        )
+        return max(first, self._next_request)
+
+    def confirm(self, subscriptions: Iterable[Subscription]) -> None:
+        """The venue confirmed them; what is not wanted is passed over."""
+        for subscription in subscriptions:
+            if subscription in self._wanted:
+                self._confirmed[subscription] = None
+
+    def unsubscribed(self, subscriptions: Iterable[Subscription]) -> None:
+        """The venue confirmed that they have ended."""
+        for subscription in subscriptions:
+            self._unwanted.pop(subscription, None)
+
+    def refuse(self, subscription: Subscription) -> None:
+        """The venue refused it; it is not asked for again."""
+        self._wanted.pop(subscription, None)
+        self._confirmed.pop(subscription, None)
+
+    def ask_again(self, subscriptions: Iterable[Subscription]) -> None:
+        """Ask for them anew, although they were confirmed: they have gone silent."""
+        for subscription in subscriptions:
+            if subscription in self._wanted:
+                self._wanted[subscription] = None
+                self._confirmed.pop(subscription, None)
+
+    def _is_due(self, asked: float | None, now: float) -> bool:
+        return asked is None or now >= asked + self.ack_deadline_s

@@ -1,0 +1,162 @@
+"""Commands and options; every expected error ends as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+import trio
+
+from feedhandler.cli.board import Output
+from feedhandler.errors import ConfigError, FeedError
+
+__all__ = ["cli", "run"]
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="feedhandler")
+def cli() -> None:
+    """A market-data feed handler for trio that never lies about its data."""
+
+
+@cli.command()
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True
+)
+@click.option("--plain", is_flag=True, help="Lines of text instead of a live table (pipes, CI).")
+@click.option("--seed", type=int, default=7, show_default=True, help="Prices and faults follow it.")
+def demo(*, seconds: float, plain: bool, seed: int) -> None:
+    """Watch prices flow through injected faults: a mock exchange on loopback TCP."""
+    try:
+        from feedhandler.cli.demo import run_demo
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"the demo needs {error.name}: pip install 'feedhandler[cli,testing]'"
+        ) from error
+
+    _run(run_demo, seconds, seed, Output(plain=plain))
+
+
+class _Speed(click.ParamType[float]):
+    name = "max|N"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if value == "max":
+            return math.inf
+        try:
+            speed = float(str(value))
+        except ValueError:
+            speed = 0.0
+        if not (speed > 0 and math.isfinite(speed)):
+            self.fail(
+                f"{value!r} is not a speed; use 'max' or a number over 0, such as 10", param, ctx
+            )
+        return speed
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--speed", type=_Speed(), default="max", show_default=True, help="Times real time.")
+@click.option("--plain", is_flag=True, help="No progress bar.")
+def replay(*, file: Path, speed: float, plain: bool) -> None:
+    """Serve the recording FILE over loopback TCP and run the handler against it."""
+    from feedhandler.cli.replay import run_replay
+
+    _run(run_replay, file, speed, Output(plain=plain))
+
+
+@cli.command()
+@click.argument("url")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="File to write; must not exist."
+)
+@click.option(
+    "--send", "messages", multiple=True, help="Message to send once connected; may be repeated."
+)
+@click.option("--venue", default="raw", show_default=True, help="Name to put into the header.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="Stop after this long.",
+)
+def record(
+    *, url: str, out: Path, messages: tuple[str, ...], venue: str, seconds: float | None
+) -> None:
+    """Record what URL sends, through reconnects, until Ctrl-C or --seconds."""
+    from feedhandler.cli.record import run_record
+
+    _run(run_record, url, out, messages, venue, seconds, Output(plain=True))
+
+
+@cli.command()
+@click.argument("venue")
+@click.argument("symbols", nargs=-1, required=True)
+@click.option("--channel", "channels", multiple=True, help="Channel of the venue; may be repeated.")
+@click.option("--url", default=None, help="Another address than the venue's own.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="Stop after this long.",
+)
+@click.option("--plain", is_flag=True, help="Lines of text instead of a live table.")
+def watch(
+    *,
+    venue: str,
+    symbols: tuple[str, ...],
+    channels: tuple[str, ...],
+    url: str | None,
+    seconds: float | None,
+    plain: bool,
+) -> None:
+    """Show the SYMBOLS of VENUE, live."""
+    from feedhandler.cli.watch import run_watch
+
+    _run(run_watch, venue, symbols, channels, url, seconds, Output(plain=plain))
+
+
+def _run(main: Callable[..., Awaitable[int | None]], *args: object) -> None:
+    """Run `main` under trio; exit with what it returns, or with its error in one sentence."""
+    try:
+        code = trio.run(main, *args)
+    except ConfigError as error:
+        raise _Failure(str(error), EXIT_USAGE) from error
+    except FeedError as error:
+        raise _Failure(str(error), EXIT_FAILURE) from error
+    except OSError as error:
+        raise _Failure(
+            f"{error.filename or 'the system'}: {error.strerror or error}", EXIT_FAILURE
+        ) from error
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(code or 0)
+
+
+class _Failure(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run() -> None:
+    """Run the command line; a reader that went away (``| head``) is not an error."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    cli()

@@ -1,0 +1,37 @@
+"""``feedhandler watch``: a venue's prices, live."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import trio
+
+from feedhandler.cli.board import Board, Output
+from feedhandler.handler import open_feed
+from feedhandler.venues import venue_by_name
+
+__all__ = ["run_watch"]
+
+
+async def run_watch(
+    venue_name: str,
+    symbols: Sequence[str],
+    channels: Sequence[str],
+    url: str | None,
+    seconds: float | None,
+    output: Output,
+) -> int:
+    """Show `symbols` until `seconds` have gone or Ctrl-C. Returns the exit code."""
+    venue = venue_by_name(venue_name, url=url) if url else venue_by_name(venue_name)
+    async with trio.open_nursery() as nursery:
+        async with open_feed(venue, symbols, channels=channels or None) as feed:
+            board = Board(feed, f"{venue.name}: {venue.url}")
+            with board.shown(output, nursery):
+                with trio.move_on_after(math.inf if seconds is None else seconds):
+                    async for event in feed:
+                        line = board.take(event)
+                        if line is not None and not output.live:
+                            output.console.print(line, highlight=False, soft_wrap=True)
+        nursery.cancel_scope.cancel()
+    return 0

@@ -1,0 +1,176 @@
+"""The plain price JSON, which the mock server speaks.
+
+Data is what `feedhandler.codec.PriceParser` documents, with ``"type": "price"``. Beside it::
+
+    -> {"type": "subscribe", "symbols": ["BTC-USD"]}    and "unsubscribe"
+    <- {"type": "subscribed", "symbols": ["BTC-USD"]}   and "unsubscribed"
+    <- {"type": "error", "symbol": "XX", "message": "unknown symbol"}
+    <- {"type": "heartbeat"}
+    <- {"type": "ping", "id": 1}      -> {"type": "pong", "id": 1}
+    <- {"type": "reconnect", "reason": "maintenance"}
+
+`sequence` counts the messages of a symbol, one more for each, through reconnects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from feedhandler._core.redaction import redact_url
+from feedhandler._core.sequence import Hole, Order, SequenceTracker
+from feedhandler.abc import (
+    Control,
+    Dialer,
+    Heartbeat,
+    Ignored,
+    ReconnectRequested,
+    Refused,
+    Reply,
+    Subscribed,
+    Subscription,
+    Unsubscribed,
+)
+from feedhandler.codec import FastDecoder, PriceParser
+from feedhandler.config import check_url
+from feedhandler.errors import DecodeError
+from feedhandler.model import Event, Gap, GapReason
+
+__all__ = ["PriceVenue"]
+
+CHANNEL = "price"
+
+
+@frozen
+class PriceVenue:
+    """A venue at `url` that sends plain price JSON; `dial` makes the stream (default: TCP).
+
+    ```python
+    async with open_feed(PriceVenue(server.url, dial=server.dial), ["BTC-USD"]) as feed: ...
+    ```
+    """
+
+    url: str = field(converter=check_url, repr=redact_url)
+    name: str = field(default="price", kw_only=True)
+    dial: Dialer | None = field(default=None, kw_only=True, repr=False)
+
+    @property
+    def channels(self) -> Sequence[str]:
+        return (CHANNEL,)
+
+    def session(self) -> PriceSession:
+        return PriceSession(self.name)
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
+        return [_request("subscribe", subscriptions)]
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
+        return [_request("unsubscribe", subscriptions)]
+
+
+def _request(kind: str, subscriptions: Sequence[Subscription]) -> str:
+    symbols = [subscription.symbol for subscription in subscriptions]
+    return msgspec.json.encode({"type": kind, "symbols": symbols}).decode()
+
+
+@frozen
+class _Symbols:
+    type: str
+    symbols: list[str]
+
+
+@frozen
+class _Error:
+    type: str
+    message: str
+    symbol: str = ""
+
+
+class PriceSession:
+    """One connection of a `PriceVenue`: it follows each symbol's sequence."""
+
+    def __init__(self, venue: str) -> None:
+        self._venue = venue
+        self._parser = PriceParser(venue)
+        self._sequences: SequenceTracker[str] = SequenceTracker()
+        self._symbols = FastDecoder(_Symbols, venue=venue)
+        self._error = FastDecoder(_Error, venue=venue)
+
+    def last_sequence(self, symbol: str) -> int | None:
+        return self._sequences.last(symbol)
+
+    def decode(
+        self, message: str | bytes, *, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        """Decode one message: a price, after the `Gap` before it if there is one, or a control."""
+        try:
+            price = self._parser.decode(message)
+        except DecodeError as error:
+            kind = _type_of(message)
+            if kind is None or kind == CHANNEL:
+                raise
+            return self._control(kind, message, error)
+        if price.type != CHANNEL:
+            return [Ignored(price.type)]
+        update = self._parser.to_update(price, message, recv_ns=recv_ns, epoch=epoch)
+        order = self._sequences.check(update.symbol, update.sequence)
+        if order is Order.IN_ORDER or order is Order.FIRST:
+            return [update]
+        if isinstance(order, Hole):
+            return [self._gap(order, update.symbol, recv_ns, epoch), update]
+        return [Ignored("duplicate")]
+
+    def _gap(self, hole: Hole, symbol: str, recv_ns: int, epoch: int) -> Gap:
+        return Gap(
+            symbol=symbol,
+            reason=GapReason.SEQUENCE,
+            from_sequence=hole.first_missing,
+            to_sequence=hole.last_missing,
+            from_ns=None,
+            to_ns=recv_ns,
+            missing=hole.missing,
+            recv_ns=recv_ns,
+            venue=self._venue,
+            epoch=epoch,
+        )
+
+    def _control(self, kind: str, message: str | bytes, error: DecodeError) -> Sequence[Control]:
+        match kind:
+            case "heartbeat":
+                return [Heartbeat()]
+            case "subscribed":
+                return [Subscribed(self._subscriptions(message))]
+            case "unsubscribed":
+                return [Unsubscribed(self._subscriptions(message))]
+            case "error":
+                refusal = self._error.decode(message)
+                subscription = Subscription(CHANNEL, refusal.symbol) if refusal.symbol else None
+                return [Refused(subscription, refusal.message)]
+            case "ping":
+                identifier = _document(message).get("id")
+                pong = msgspec.json.encode({"type": "pong", "id": identifier})
+                return [Reply(pong.decode())]
+            case "reconnect":
+                return [ReconnectRequested(str(_document(message).get("reason", "")))]
+            case _:
+                return [Ignored(kind[:40])]
+
+    def _subscriptions(self, message: str | bytes) -> list[Subscription]:
+        return [Subscription(CHANNEL, symbol) for symbol in self._symbols.decode(message).symbols]
+
+
+def _document(message: str | bytes) -> dict[str, Any]:
+    """The JSON object in `message`, or an empty one."""
+    try:
+        document = msgspec.json.decode(message)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _type_of(message: str | bytes) -> str | None:
+    kind = _document(message).get("type")
+    return kind if isinstance(kind, str) else None
