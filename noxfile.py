@@ -118,7 +118,7 @@ def _install_wheel(session: nox.Session, extras: str, *requirements: str) -> Non
         "    file = pathlib.Path(module.__file__).resolve()\n"
         "    assert file.is_relative_to(site), f'{file} is not the installed wheel'"
     )
-    session.run("python", "-c", check, env=INSTALLED_ONLY, silent=True)
+    session.run("python", "-c", check, env=INSTALLED_ONLY, silent=True, log=False)
 
 
 # --- sessions ------------------------------------------------------------------------------------

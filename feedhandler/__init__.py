@@ -85,6 +85,8 @@ from feedhandler.venues.coinbase import Coinbase
 from feedhandler.venues.price import PriceVenue
 
 __all__ = [
+    "DEFAULT_POLICIES",
+    "TRANSITIONS",
     "AlreadyConnected",
     "AuthenticationFailed",
     "BackoffConfig",
@@ -106,7 +108,6 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRefused",
     "ConnectionState",
-    "DEFAULT_POLICIES",
     "DataEvent",
     "DecodeError",
     "DecodeFailed",
@@ -154,7 +155,6 @@ __all__ = [
     "Subscriber",
     "SubscriptionFailed",
     "SubscriptionRefused",
-    "TRANSITIONS",
     "TlsFailed",
     "Trade",
     "Transition",

@@ -6,16 +6,14 @@ When it refuses a message, cattrs with detailed validation names every wrong fie
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar, get_origin
 
-import attrs
 import cattrs
 import msgspec
-from attrs import field, frozen
+from attrs import frozen
 from cattrs.errors import BaseValidationError
 
 from feedhandler.errors import DecodeError
@@ -209,7 +207,8 @@ def _build_converter() -> cattrs.Converter:
     converter.register_structure_hook(int, _whole)
     converter.register_structure_hook_func(lambda t: get_origin(t) is Literal, _literal)
     converter.register_structure_hook_func(
-        lambda t: t == int | str, lambda value, _: value if isinstance(value, str) else _whole(value, int)
+        lambda t: t == int | str,
+        lambda value, _: value if isinstance(value, str) else _whole(value, int),
     )
     return converter
 

@@ -29,7 +29,7 @@ from feedhandler.errors import RecordingError
 if TYPE_CHECKING:
     import zstandard
 
-__all__ = ["Recording", "RecordingHeader", "RecordingWriter", "Record", "read_recording"]
+__all__ = ["Record", "Recording", "RecordingHeader", "RecordingWriter", "read_recording"]
 
 FORMAT = "feedhandler-recording"
 VERSION = 1
@@ -170,7 +170,9 @@ class Recording:
     line, and that by 64 MiB.
     """
 
-    def __init__(self, path: Path, lines: Iterator[tuple[int, bytes, bool]], file: BinaryIO) -> None:
+    def __init__(
+        self, path: Path, lines: Iterator[tuple[int, bytes, bool]], file: BinaryIO
+    ) -> None:
         self.path = path
         self.torn = False
         self._lines = lines
@@ -302,7 +304,9 @@ def _decode(line: bytes) -> dict[str, Any] | None:
 def _record(document: dict[str, Any], number: int) -> Record:
     kind, t, c = document.get("k"), document.get("t"), document.get("c")
     if kind not in _KINDS:
-        raise RecordingError(f"the kind (k) must be one of {sorted(_KINDS)}, got {kind!r}", line=number)
+        raise RecordingError(
+            f"the kind (k) must be one of {sorted(_KINDS)}, got {kind!r}", line=number
+        )
     if not isinstance(t, int):
         raise RecordingError(f"the time (t) must be integer nanoseconds, got {t!r}", line=number)
     if kind != "http" and not isinstance(c, int):
@@ -312,7 +316,9 @@ def _record(document: dict[str, Any], number: int) -> Record:
         try:
             payload = base64.b64decode(document["b64"], validate=True)
         except (binascii.Error, TypeError, ValueError) as error:
-            raise RecordingError(f"the payload (b64) is not base64: {error}", line=number) from error
+            raise RecordingError(
+                f"the payload (b64) is not base64: {error}", line=number
+            ) from error
     if kind in ("send", "recv") and not isinstance(payload, str | bytes):
         raise RecordingError("it has no payload (text or b64)", line=number)
     return Record(

@@ -249,7 +249,7 @@ class Feed:
         for message in batch.messages:
             try:
                 items = decode(message, recv_ns=recv_ns, epoch=epoch)
-            except Exception as error:  # noqa: BLE001  # a venue's bug is no reason to stop either
+            except Exception as error:  # a venue's bug is no reason to stop either
                 valid = self._mark(valid)
                 self._decode_failed(error, message, batch, events)
                 continue

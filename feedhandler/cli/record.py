@@ -9,12 +9,12 @@ from pathlib import Path
 
 import trio
 
+from feedhandler._core.state import ConnectionState
 from feedhandler.cli.board import Output
 from feedhandler.client import WebSocketClient
 from feedhandler.config import BackoffConfig, check_url
 from feedhandler.errors import PeerClosed
 from feedhandler.recording import RecordingWriter
-from feedhandler._core.state import ConnectionState
 
 __all__ = ["run_record"]
 

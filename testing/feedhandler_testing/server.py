@@ -121,7 +121,9 @@ class MockWebSocketServer:
     async def start(self) -> None:
         """Start serving; entering the block does it. Does nothing if it is serving already."""
         if self._nursery is None:
-            raise UsageError("enter the server first: `async with MockWebSocketServer() as server:`")
+            raise UsageError(
+                "enter the server first: `async with MockWebSocketServer() as server:`"
+            )
         if self._stopped:
             raise UsageError("this server was stopped; make another one")
         if self._serving is not None:
