@@ -181,10 +181,14 @@ def docs(session: nox.Session) -> None:
     if broken := [problem for page in pages for problem in _broken_links(page)]:
         session.error("\n".join(["broken links:", *broken]))
     _install_wheel(session, "cli,recording,testing", *_group("docs"))
-    # pdoc warns where it cannot import a module or resolve an annotation.
+    modules = [f"feedhandler.{path.stem}" for path in (ROOT / "feedhandler").glob("[!_]*.py")]
+    # pdoc warns where it cannot import a module or resolve an annotation, and also where the
+    # working directory holds a package of the same name.
     strict = ("-W", "error::UserWarning", "-W", "error::RuntimeWarning")
+    session.chdir(session.create_tmp())
     session.run(
-        *("python", *strict, "-m", "pdoc", *PACKAGES, "--output-directory", "site"),
+        *("python", *strict, "-m", "pdoc", *PACKAGES, *sorted(modules)),
+        *("--output-directory", str(ROOT / "site")),
         env=INSTALLED_ONLY,
     )
 

@@ -17,7 +17,7 @@ from feedhandler_testing import MockWebSocketServer
 # --- the venue: this is all there is to it ---
 @frozen
 class TinyVenue:
-    """Sends ``{"s": "BTC-USD", "b": "1.5", "a": "1.6"}``, and acknowledges with ``{"ok": [...]}``."""
+    """Sends ``{"s": "BTC-USD", "b": "1.5", "a": "1.6"}``, acknowledges with ``{"ok": [...]}``."""
 
     url: str
     name: str = "tiny"
@@ -55,13 +55,13 @@ async def exchange(server: MockWebSocketServer) -> None:
 
 
 async def main() -> Quote:
-    async with MockWebSocketServer(tcp=True, auto_ack=False) as server:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(exchange, server)
-            async with open_feed(TinyVenue(server.url), ["BTC-USD"]) as feed:
-                async for event in feed:
-                    if isinstance(event, Quote):
-                        return event
+    server = MockWebSocketServer(tcp=True, auto_ack=False)
+    async with server, trio.open_nursery() as nursery:
+        nursery.start_soon(exchange, server)
+        async with open_feed(TinyVenue(server.url), ["BTC-USD"]) as feed:
+            async for event in feed:
+                if isinstance(event, Quote):
+                    return event
     raise RuntimeError("the feed ended without a quote")
 
 

@@ -33,9 +33,7 @@ async def print_prices(url: str) -> int:
                     if event.sequence == 9:
                         return count
                 case Gap():
-                    print(
-                        f"missing: {event.symbol} from #{event.from_sequence} ({event.reason.value})"
-                    )
+                    print(f"missing: {event.symbol} from #{event.from_sequence}")
                 case FeedStateChanged():
                     print(f"the feed is {event.new.value}: {event.reason}")
     return count

@@ -453,6 +453,9 @@ class CircuitBreakerClient:
     def __aiter__(self) -> WebSocketClient:
         return self.inner
 
+    async def __anext__(self) -> str | bytes:
+        return await self.inner.__anext__()
+
     def _fail_fast(self) -> None:
         now = trio.current_time()
         until = self.circuit_breaker.open_until

@@ -200,12 +200,16 @@ def _literal(value: object, kind: Any) -> Any:
     return value
 
 
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
 def _build_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True)
     converter.register_structure_hook(Decimal, lambda value, _: parse_amount(value))
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(int, _whole)
-    converter.register_structure_hook_func(lambda t: get_origin(t) is Literal, _literal)
+    converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_func(
         lambda t: t == int | str,
         lambda value, _: value if isinstance(value, str) else _whole(value, int),

@@ -172,14 +172,14 @@ class ConnectionConfig:
                 "or no pong could ever come in time",
                 mend=f"use for example {interval * 2.25:g}",
             )  # fmt: skip
-        if interval is not None and self.frame_stale_s is not None:
-            if self.frame_stale_s <= interval:
-                raise ConfigError(
-                    "frame_stale_s", self.frame_stale_s,
-                    f"must be longer than heartbeat_interval_s={interval:g}, whose pongs are "
-                    "the only frames in a quiet market",
-                    mend=f"use for example {interval * 3:g}",
-                )  # fmt: skip
+        stale = self.frame_stale_s
+        if interval is not None and stale is not None and stale <= interval:
+            raise ConfigError(
+                "frame_stale_s", stale,
+                f"must be longer than heartbeat_interval_s={interval:g}, whose pongs are the only "
+                "frames in a quiet market",
+                mend=f"use for example {interval * 3:g}",
+            )  # fmt: skip
 
 
 @frozen(kw_only=True)
@@ -244,7 +244,7 @@ def _converter() -> cattrs.Converter:
 
     for kind in (int, float, bool):
         converter.register_structure_hook(kind, exact)
-    converter.register_structure_hook_func(lambda t: t in (float | None,), lambda value, _: value)
+    converter.register_structure_hook_func(lambda t: t == float | None, lambda value, _: value)
     return converter
 
 

@@ -86,7 +86,7 @@ class RecordingWriter:
     ) -> None:
         zstd = _zstandard()
         try:
-            self._file: BinaryIO = Path(path).open("xb")
+            self._file: BinaryIO = Path(path).open("xb")  # noqa: SIM115  # closed by __exit__
         except FileExistsError:
             raise RecordingError(
                 f"{path} exists already; name another file, nothing is overwritten"
@@ -109,7 +109,7 @@ class RecordingWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._zstd.close()
+        self._zstd.close()  # type: ignore[no-untyped-call]  # zstandard's stubs leave it out
 
     def open(self, t: int, c: int, url: str) -> None:
         """Connection `c` to `url` was opened at `t`."""

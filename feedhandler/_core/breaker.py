@@ -137,7 +137,7 @@ class CircuitBreaker:
 
     @property
     def state(self) -> CircuitState:
-        """The state as of the last call; an open circuit turns half-open at the next `acquire()`."""
+        """As of the last call: an open circuit turns half-open at the next `acquire()`."""
         return self._state
 
     @property

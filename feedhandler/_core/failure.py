@@ -21,7 +21,8 @@ class FailurePolicy:
 
     `retry` is false where trying again cannot help. `scale` multiplies the back-off's base and
     `cap_s`, if given, replaces its cap: the kind's own curve. `minimum_s` is waited at least,
-    jitter or not. `fatal_after` makes it fatal at the nth in a row (0: never).
+    jitter or not, where the venue itself names no time. `fatal_after` makes it fatal at the nth
+    in a row (0: never).
     """
 
     retry: bool = True
@@ -73,9 +74,9 @@ def judge(
     """Decide whether `error` is retried, and how slowly.
 
     `in_a_row` counts failures of this kind without another outcome between them, this one
-    included. A ``Retry-After`` that the venue sent is a lower bound for the wait.
+    included. A ``Retry-After`` that the venue sent replaces the policy's minimum.
     """
     policy = policies.get(error.kind) or DEFAULT_POLICIES[error.kind]
     retry = policy.retry and not 0 < policy.fatal_after <= in_a_row
     asked: float | None = getattr(error, "retry_after_s", None)
-    return Verdict(retry, policy, max(policy.minimum_s, asked or 0.0))
+    return Verdict(retry, policy, policy.minimum_s if asked is None else asked)

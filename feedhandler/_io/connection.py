@@ -153,7 +153,7 @@ class Connection:
             with self._scope:
                 with trio.move_on_after(self._config.connect_timeout_s) as deadline:
                     stream = await self._dial()
-                if stream is None or deadline.cancelled_caught:
+                if stream is None:
                     raise HandshakeTimeout(self._config.connect_timeout_s)
                 await self._live(stream, deadline.deadline, opened, headers)
         finally:

@@ -116,6 +116,7 @@ class Feed:
         self._book_changed = trio.Event()
         self._seen: dict[str, float] = {}
         self._session: Session = venue.session()
+        self._positions: dict[str, int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
         self._outbox = Outbox(config.connection.send_queue_messages)
@@ -151,6 +152,9 @@ class Feed:
 
     def __aiter__(self) -> Subscriber:
         return self._main
+
+    async def __anext__(self) -> Event:
+        return await self._main.__anext__()
 
     def batches(self) -> AsyncIterator[list[Event]]:
         return self._main.batches()
@@ -384,6 +388,10 @@ class Feed:
         session = self._session
         for symbol in dict.fromkeys(s.symbol for s in self._book.in_order()):
             last = session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
+            if last is None:
+                last = self._positions.get(symbol)  # nothing came since the gap before
+            else:
+                self._positions[symbol] = last
             yield Gap(
                 symbol=symbol,
                 reason=GapReason.RECONNECT,
@@ -463,13 +471,13 @@ def check_subscriptions(
         raise ConfigError(
             "channels", channels, "must be a collection of channels", mend=f"use [{channels!r}]"
         )
-    wanted = list(dict.fromkeys(symbols))
+    wanted: list[object] = list(dict.fromkeys(symbols))
     if not wanted:
         raise ConfigError(
             "symbols", wanted, "must not be empty", mend="name at least one, such as ['BTC-USD']"
         )
     for symbol in wanted:
-        if not isinstance(symbol, str) or not symbol.strip():
+        if not (isinstance(symbol, str) and symbol.strip()):
             raise ConfigError(
                 "symbols", symbol, "must be a non-empty string", mend="use for example 'BTC-USD'"
             )
@@ -480,4 +488,4 @@ def check_subscriptions(
                 "channels", channel, f"{venue.name} has no such channel",
                 mend=f"use some of {known}",
             )  # fmt: skip
-    return [Subscription(c, s) for c in channels or known[:1] for s in wanted]
+    return [Subscription(c, str(s)) for c in channels or known[:1] for s in wanted]

@@ -77,6 +77,7 @@ class Wire:
         self.ended = trio.Event()
         self.error: ConnectionFailed | None = None
         self.closing = False
+        self.send_failed = False
         self.opened = trio.Event()
         self._connection: trio_websocket.WebSocketConnection | None = None
 
@@ -128,6 +129,10 @@ class Wire:
         try:
             await self._open_connection().send_message(message)
         except (trio_websocket.ConnectionClosed, ProtocolError):
+            # Why it is over stands in what the peer has sent: a Close frame, or the end.
+            self.send_failed = True
+            with trio.move_on_after(self._close_timeout_s):
+                await self.ended.wait()
             self.end(ConnectionLost("the stream broke while sending"))
             raise ConnectionLost("the connection is over") from self.error
 
@@ -255,6 +260,12 @@ class _SplitStream(trio.abc.Stream):
                 if not wire.closing:
                     await wire.violated(error)
                 raise
+            if passed is not None and wire.send_failed:
+                # trio-websocket has given up; what is left to learn is the Close frame.
+                if passed.close is not None:
+                    await self._flush()
+                    raise PeerClosed(*passed.close)
+                continue
             if passed is not None and not (wire.closing and passed.close is None):
                 self._passed = passed
                 return passed.data

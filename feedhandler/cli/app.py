@@ -16,7 +16,6 @@ from feedhandler.errors import ConfigError, FeedError
 
 __all__ = ["cli", "run"]
 
-EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
@@ -35,12 +34,7 @@ def cli() -> None:
 @click.option("--seed", type=int, default=7, show_default=True, help="Prices and faults follow it.")
 def demo(*, seconds: float, plain: bool, seed: int) -> None:
     """Watch prices flow through injected faults: a mock exchange on loopback TCP."""
-    try:
-        from feedhandler.cli.demo import run_demo
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"the demo needs {error.name}: pip install 'feedhandler[cli,testing]'"
-        ) from error
+    from feedhandler.cli.demo import run_demo
 
     _run(run_demo, seconds, seed, Output(plain=plain))
 
@@ -131,12 +125,12 @@ def _run(main: Callable[..., Awaitable[int | None]], *args: object) -> None:
     try:
         code = trio.run(main, *args)
     except ConfigError as error:
-        raise _Failure(str(error), EXIT_USAGE) from error
+        raise _UsageFailure(str(error)) from error
     except FeedError as error:
-        raise _Failure(str(error), EXIT_FAILURE) from error
+        raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise _Failure(
-            f"{error.filename or 'the system'}: {error.strerror or error}", EXIT_FAILURE
+        raise click.ClickException(
+            f"{error.filename or 'the system'}: {error.strerror or error}"
         ) from error
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
@@ -149,10 +143,8 @@ def _run(main: Callable[..., Awaitable[int | None]], *args: object) -> None:
     sys.exit(code or 0)
 
 
-class _Failure(click.ClickException):
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+class _UsageFailure(click.ClickException):
+    exit_code = EXIT_USAGE
 
 
 def run() -> None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import trio
 from attrs import define, field, frozen
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -114,7 +114,8 @@ class Board:
         return f"{feed.state.value}, back-off {backoff}, breaker {breaker}"
 
     def latency_text(self) -> str:
-        return f"{self.latency.quantile(0.5) / 1e3:.0f} µs / {self.latency.quantile(0.99) / 1e3:.0f} µs"
+        p50, p99 = (self.latency.quantile(q) / 1e3 for q in (0.5, 0.99))
+        return f"{p50:.0f} µs / {p99:.0f} µs"
 
     def table(self) -> Group:
         """The board as something that rich can draw."""
@@ -136,7 +137,11 @@ class Board:
                 f"{feed.current_backoff_s:.2f} s, attempt {feed.attempt_count}",
                 breaker,
             )
-        parts = [table, Text(self.caption, style="bold cyan"), *(Text(line) for line in self.log)]
+        parts: list[RenderableType] = [
+            table,
+            Text(self.caption, style="bold cyan"),
+            *(Text(line) for line in self.log),
+        ]
         return Group(*parts)
 
     @contextlib.contextmanager
@@ -181,7 +186,8 @@ def describe(event: Event) -> str:
             line = f"state: {event.old.value} -> {event.new.value}: {event.reason}"
             if event.next_attempt_ns is not None:
                 wait_s = (event.next_attempt_ns - event.recv_ns) / 1e9
-                line += f"; next attempt in {wait_s:.2f} s"
+                breaker = " (the circuit is open)" if event.breaker_open else ""
+                line += f"; next attempt in {wait_s:.2f} s{breaker}"
             return line
         case Gap():
             bounds = f"{event.from_sequence or '?'}..{event.to_sequence or '?'}"

@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from random import Random
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import define, field
 
+from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
 from feedhandler.cli.board import Board, Output
 from feedhandler.config import BackoffConfig, BreakerConfig, ConnectionConfig, FeedConfig
+from feedhandler.errors import FailureKind
 from feedhandler.handler import open_feed
 from feedhandler.model import FeedStateChanged
 from feedhandler.venues.price import PriceVenue
-from feedhandler_testing import Disconnect, FailureMode, MalformedData, MockWebSocketServer, Timeout
+
+if TYPE_CHECKING:
+    from feedhandler_testing import Disconnect, MalformedData, MockWebSocketServer, Timeout
 
 __all__ = ["run_demo"]
 
@@ -35,6 +40,11 @@ _CONFIG = FeedConfig(
     backoff=BackoffConfig(base_s=0.05, cap_s=1.0, max_retries=0),
     breaker=BreakerConfig(failure_threshold=5, open_s=1.0, success_threshold=3),
 )
+_POLICIES = {
+    **DEFAULT_POLICIES,
+    FailureKind.MAINTENANCE: FailurePolicy(scale=6, cap_s=1.0),
+    FailureKind.RATE_LIMITED: FailurePolicy(scale=4, cap_s=1.0),
+}
 
 
 @define
@@ -80,6 +90,8 @@ class _Script:
     shown: int = 0
 
     async def run(self) -> None:
+        from feedhandler_testing import Disconnect, MalformedData, Timeout
+
         server, exchange = self.exchange.server, self.exchange
         await self._act("all is well: prices flow", 2)
         self._drop_all()
@@ -91,8 +103,9 @@ class _Script:
         async with self._failure(Timeout(where="stream")):
             await self._act("the venue falls silent with its socket open: the deadline acts", 2)
         await self._act("it speaks again", 1)
-        async with self._failure(Disconnect(how="close", code=1012, reason="restart")):
-            await self._act("the venue restarts (Close 1012): the curve is slower", 1.5)
+        for connection in list(server.connections.values()):
+            await connection.close(1012, "restart")
+        await self._act("the venue restarts (Close 1012): the curve is slower", 1.5)
         server.reject_next(429, headers=[("Retry-After", "1")], body=b"slow down")
         self._drop_all()
         await self._act("HTTP 429 with Retry-After: 1 is kept", 2)
@@ -111,6 +124,8 @@ class _Script:
 
     @asynccontextmanager
     async def _failure(self, failure: Disconnect | MalformedData | Timeout) -> AsyncIterator[None]:
+        from feedhandler_testing import FailureMode
+
         self.exchange.server.failure_mode = failure
         try:
             yield
@@ -120,13 +135,15 @@ class _Script:
 
 async def run_demo(seconds: float, seed: int, output: Output) -> int:
     """Run the demo for `seconds`, then print a summary. Returns the exit code."""
+    from feedhandler_testing import MockWebSocketServer
+
     rng = Random(seed)  # noqa: S311  # prices, not secrets
     kinds: Counter[str] = Counter()
     reconnects = 0
     async with MockWebSocketServer(tcp=True) as server, trio.open_nursery() as nursery:
         exchange = _Exchange(server, rng)
         venue = PriceVenue(server.url, name="mock exchange")
-        async with open_feed(venue, SYMBOLS, config=_CONFIG, rng=Random(seed)) as feed:  # noqa: S311  # jitter
+        async with open_feed(venue, SYMBOLS, config=_CONFIG, policies=_POLICIES, rng=rng) as feed:
             board = Board(feed, f"feedhandler demo: {server.url}")
 
             def show(caption: str) -> None:

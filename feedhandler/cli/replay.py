@@ -165,7 +165,9 @@ class _Header:
 def _load(path: Path) -> tuple[list[list[Record]], _Header, bool]:
     connections: dict[int, list[Record]] = {}
     with read_recording(path) as recording:
-        header = _Header(recording.header.venue, dict(recording.header.subscribed))
+        header = _Header(
+            recording.header.venue, {c: [*s] for c, s in recording.header.subscribed.items()}
+        )
         for record in recording:
             if record.c is None:
                 continue

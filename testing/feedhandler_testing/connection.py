@@ -135,8 +135,10 @@ class MockWebSocketConnection:
         if isinstance(stream, MemoryStream):
             stream.reset()
         else:
-            transport = getattr(stream, "transport_stream", stream)
-            sock: trio.socket.SocketType = transport.socket
+            transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+            if not isinstance(transport, trio.SocketStream):
+                raise TypeError(f"{transport!r} can't be reset; use `end()` instead")
+            sock = transport.socket
             if sock.fileno() >= 0:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 sock.close()

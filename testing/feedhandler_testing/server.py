@@ -90,7 +90,7 @@ class MockWebSocketServer:
         self._queue, self._queued = trio.open_memory_channel[MockWebSocketConnection](_UNCLAIMED)
         self._exit = contextlib.AsyncExitStack()
         self._nursery: trio.Nursery | None = None
-        self._listeners: list[trio.SocketListener] = []
+        self._listeners: Sequence[trio.SocketListener] = ()
         self._serving: trio.CancelScope | None = None
         self._stopped = False
         self._updates = 0
@@ -130,7 +130,10 @@ class MockWebSocketServer:
             return
         if self._tcp:
             self._listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self._serving = await self._nursery.start(self._serve)
+        self._serving = trio.CancelScope()
+        serving = trio.Event()
+        self._nursery.start_soon(self._serve, self._serving, serving)
+        await serving.wait()
 
     async def stop(self) -> None:
         """Drop every connection and stop serving, before the block ends. May be called again."""
@@ -142,12 +145,10 @@ class MockWebSocketServer:
         await self._close_listeners()
         await self._queue.aclose()
 
-    async def _serve(
-        self, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        with trio.CancelScope() as scope:
+    async def _serve(self, scope: trio.CancelScope, serving: trio.Event) -> None:
+        with scope:
             async with trio.open_nursery() as self._clients:
-                task_status.started(scope)
+                serving.set()
                 if self._listeners:
                     await trio.serve_listeners(
                         self._serve_tcp, self._listeners, handler_nursery=self._clients

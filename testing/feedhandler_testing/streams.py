@@ -112,9 +112,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             self._outgoing.notify()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 1):
-            if not isinstance(max_bytes, int):
-                raise TypeError("max_bytes must be an integer")
+        if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
         with self._exclusive("_receiving", "another task is receiving from this stream"):
             self._check_closed()
