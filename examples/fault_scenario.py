@@ -15,7 +15,9 @@ async def test_a_reset_is_announced_and_survived(autojump_clock: MockClock) -> N
     async with MockWebSocketServer() as server:
         venue = PriceVenue(server.url, dial=server.dial)
         async with open_feed(venue, ["BTC-USD"], clock=VirtualClock()) as feed:
-            (await server.next_connection()).drop()  # the fault
+            first = await server.next_connection()
+            await first.receive()  # the request to subscribe: the connection is live
+            first.drop()  # the fault
             await (await server.next_connection()).send(price_message("BTC-USD", "65000.10", 1))
             seen: list[Event] = []
             while not (seen and isinstance(seen[-1], PriceUpdate)):

@@ -209,13 +209,18 @@ class FrameSplitter:
             first = buffer[position]
             if first in _PLAIN and not self._fragmented:
                 break
-            stop = self._check_unusual(first)
-            if stop is None:
-                break
-            opcode = first & 0xF
-            if opcode == Opcode.CLOSE:
-                close = _parse_close(buffer[position + 2 : stop])
-            elif opcode < Opcode.CLOSE:
+            try:
+                stop = self._check_unusual(first)
+                if stop is None:
+                    break
+                opcode = first & 0xF
+                if opcode == Opcode.CLOSE:
+                    close = _parse_close(buffer[position + 2 : stop])
+            except ProtocolViolation:
+                if position == begin:
+                    raise
+                break  # what was before it is dealt with first
+            if opcode < Opcode.CLOSE:
                 completes = bool(first & 0x80)
                 self._fragmented = not completes
                 if completes:
