@@ -20,7 +20,7 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SUPPORTED = ["3.11", "3.12", "3.13"]
 PACKAGES = ["feedhandler", "feedhandler_testing"]
 
-nox.needs_version = ">=2025.5.1"
+nox.needs_version = ">=2026.2.9"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
@@ -48,10 +48,9 @@ def _runs(executable: Path, version: str) -> bool:
 
 def _candidates(version: str) -> Iterator[Path]:
     name = f"python{version}"
-    for entry in os.get_exec_path():
-        if found := shutil.which(name, path=entry):
+    for directory in [*os.get_exec_path(), str(Path(sys.executable).parent)]:
+        if found := shutil.which(name, path=directory):
             yield Path(found)
-    yield Path(sys.executable).with_name(name)
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     yield from sorted(pyenv.glob(f"versions/{version}.*/bin/{name}"), reverse=True)
 

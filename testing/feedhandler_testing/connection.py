@@ -195,7 +195,9 @@ class MockWebSocketConnection:
                                 code = 1000 if event.code == 1005 else int(event.code)
                                 await self.send_frame(Opcode.CLOSE, code.to_bytes(2, "big"))
                                 return
-                            await trio.sleep_forever()
+                            while await self._stream.receive_some(65_536):
+                                pass  # the client's patience ends it
+                            return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client, or a fault, has ended it
         finally:
