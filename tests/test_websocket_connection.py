@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
 from feedhandler import (
@@ -138,7 +139,7 @@ async def test_websocket_auth_validation(
     async def provider() -> str:
         nonlocal asked
         asked += 1
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         return next(tokens)
 
     async with make_client(token=provider) as client:

@@ -94,8 +94,7 @@ async def test_exponential_backoff_on_disconnect(
         await client.connect()
         (await server.next_connection()).drop()
         server.failure_mode = Refusal()
-        while len(dials.times) < 5:
-            await trio.sleep(0.01)
+        await trio.sleep(0.1 + 0.2 + 0.4 + 0.8 + 0.01)
         assert dials.waits == [0.1, 0.2, 0.4, 0.8]
         state = ReconnectionState(NO_JITTER)
         assert (state.attempt_count, state.current_backoff, state.base_backoff) == (0, 0.0, 0.1)

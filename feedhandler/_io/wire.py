@@ -176,9 +176,7 @@ class Wire:
         refused = connection.closed
         if refused is not None and passed.close is None and not self.closing:
             # Text in fragments that is not UTF-8; trio-websocket stops but tells nobody.
-            error = ProtocolViolation(refused.code, refused.reason or "a bad message")
-            await self.violated(error)
-            raise error
+            raise ProtocolViolation(refused.code, refused.reason or "a bad message")
         if not passed.completes or self.closing:
             return None
         return await connection.get_message()
@@ -251,32 +249,34 @@ class _SplitStream(trio.abc.Stream):
 
     async def _receive_frames(self) -> bytes:
         wire = self._wire
-        await self._settle_passed()
-        while True:
-            try:
+        try:
+            await self._settle_passed()
+            while True:
                 passed = self._splitter.take(self._messages)
-            except ProtocolViolation as error:
-                await self._flush()
-                if not wire.closing:
-                    await wire.violated(error)
-                raise
-            if passed is not None and wire.send_failed:
-                # trio-websocket has given up; what is left to learn is the Close frame.
-                if passed.close is not None:
+                if passed is None:
                     await self._flush()
-                    raise PeerClosed(*passed.close)
-                continue
-            if passed is not None and not (wire.closing and passed.close is None):
-                self._passed = passed
-                return passed.data
-            if passed is None:
-                await self._flush()
-                data = await self._read()
-                if not data:
-                    raise ConnectionLost("the stream ended without a Close frame (1006)")
-                wire.heard()
-                self._size += len(data)
-                self._splitter.feed(data)
+                    await self._fill()
+                elif wire.send_failed:
+                    # trio-websocket has given up; what is left to learn is the Close frame.
+                    if passed.close is not None:
+                        await self._flush()
+                        raise PeerClosed(*passed.close)
+                elif passed.close is not None or not wire.closing:
+                    self._passed = passed
+                    return passed.data
+        except ProtocolViolation as error:
+            await self._flush()
+            if not wire.closing:
+                await wire.violated(error)
+            raise
+
+    async def _fill(self) -> None:
+        data = await self._read()
+        if not data:
+            raise ConnectionLost("the stream ended without a Close frame (1006)")
+        self._wire.heard()
+        self._size += len(data)
+        self._splitter.feed(data)
 
     async def _settle_passed(self) -> None:
         passed, self._passed = self._passed, None
