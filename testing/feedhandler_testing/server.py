@@ -204,9 +204,9 @@ class MockWebSocketServer:
         """
         if self._serving is None or self._stopped:
             raise UsageError("the server is not serving; use it inside its `async with` block")
+        await trio.lowlevel.checkpoint()  # the only one: what is made here is handed over
         client, server = memory_network(self._buffer_bytes)
         self._clients.start_soon(self._serve_stream, server)
-        await trio.lowlevel.checkpoint()
         return client
 
     # --- what a test does with it ---
