@@ -129,6 +129,7 @@ class FeedHandler:
         )
         self._feeds.append(feed)
         self._running += 1
+        feed.start()
         self._nursery.start_soon(self._run, feed)
         return feed
 

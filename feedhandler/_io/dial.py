@@ -60,8 +60,21 @@ def dial_errors(target: DialTarget) -> Iterator[None]:
         ):
             raise TlsFailed(f"TLS with {where} failed: {error.__cause__}") from error
         raise ConnectionLost(f"{where} went away while TLS was being set up") from error
-    except ConnectionRefusedError as error:
-        raise ConnectionRefused(f"{where} refused the connection") from error
     except OSError as error:
-        # trio raises a plain OSError when all of several addresses failed; its cause tells why.
-        raise ConnectionRefused(f"{where} cannot be reached: {error}") from error
+        reasons = list(_reasons(error))
+        if all(isinstance(reason, ConnectionRefusedError) for reason in reasons):
+            raise ConnectionRefused(f"{where} refused the connection") from error
+        told = "; ".join(dict.fromkeys(str(reason) for reason in reasons))
+        raise ConnectionRefused(f"{where} cannot be reached: {told}") from error
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """Why dialling failed: trio wraps the errors of the addresses that it has tried."""
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        for one in cause.exceptions:
+            yield from _reasons(one)
+    elif cause is not None:
+        yield from _reasons(cause)
+    else:
+        yield error

@@ -220,11 +220,14 @@ class Feed:
     def main_subscriber(self) -> Subscriber:
         return self._main
 
+    def start(self) -> None:
+        """Take the first step; `run()` must follow."""
+        self._supervisor.start(ConnectionEvent.CONNECT)
+
     async def run(self) -> None:
         """Keep the feed alive until it is closed or gives up; then close its subscribers."""
         error: FeedError | None = None
         try:
-            self._supervisor.start(ConnectionEvent.CONNECT)
             error = await self._supervisor.run(retry_first=True)
         finally:
             if error is None:

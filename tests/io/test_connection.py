@@ -1,0 +1,416 @@
+"""Deadlines, bounds and ends of a connection; what trio-websocket leaves open is mended here."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+import trio_websocket
+import trustme
+from trio.testing import MockClock
+
+from feedhandler import (
+    BackoffConfig,
+    ConfigError,
+    ConnectionConfig,
+    ConnectionFailed,
+    ConnectionLost,
+    ConnectionState,
+    HandshakeError,
+    HandshakeRejected,
+    HandshakeTimeout,
+    NotConnected,
+    PeerClosed,
+    PongTimeout,
+    PriceVenue,
+    ProtocolViolation,
+    StaleConnection,
+    TlsFailed,
+    UsageError,
+    WebSocketClient,
+    open_feed,
+)
+from feedhandler_testing import (
+    BadHandshake,
+    Failure,
+    FailureMode,
+    MockWebSocketServer,
+    Rejection,
+    Timeout,
+    price_message,
+)
+
+QUIET = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=None)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MockWebSocketServer]:
+    async with MockWebSocketServer() as mock:
+        yield mock
+
+
+def client_of(server: MockWebSocketServer, **settings: Any) -> WebSocketClient:
+    defaults: dict[str, Any] = {"dial": server.dial, "backoff": BackoffConfig(jitter=False)}
+    return WebSocketClient(server.url, **{**defaults, **settings})
+
+
+async def first_failure(client: WebSocketClient) -> tuple[ConnectionFailed, float]:
+    """The first failure, and how long after the connection was established it came."""
+    established = 0.0
+    async for step in client.transitions():
+        if step.new is ConnectionState.CONNECTED:
+            established = step.at
+        if isinstance(step.error, ConnectionFailed):
+            return step.error, step.at - established
+    raise AssertionError("it was closed without a failure")
+
+
+# --- deadlines -----------------------------------------------------------------------------------
+
+
+async def test_a_missed_pong_ends_the_connection_at_its_deadline(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = ConnectionConfig(heartbeat_interval_s=2, pong_deadline_s=5, frame_stale_s=None)
+    async with client_of(server, config=config) as client:
+        await client.connect()
+        connection = await server.next_connection()
+        connection.answer_pings = False
+        error, after = await first_failure(client)
+    assert isinstance(error, PongTimeout)
+    assert after == 5
+    assert connection.pings_received == 2
+
+
+async def test_a_quiet_market_is_not_a_fault(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with client_of(server) as client:
+        await client.connect()
+        connection = await server.next_connection()
+        await trio.sleep(3600)
+        assert client.epoch == 1
+        assert connection.pings_received == pytest.approx(180, abs=2)
+
+
+async def test_silence_ends_the_connection_at_the_frame_deadline(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=7)
+    async with client_of(server, config=config) as client:
+        await client.connect()
+        connection = await server.next_connection()
+        await trio.sleep(6)
+        await connection.ping()
+        await trio.sleep(6)
+        assert client.epoch == 1, "any frame is a sign of life"
+        error, after = await first_failure(client)
+    assert isinstance(error, StaleConnection)
+    assert (error.what, error.limit_s) == ("frames", 7)
+    assert after == pytest.approx(1.0) or after == pytest.approx(13.0)
+
+
+async def test_pings_without_data_are_stale_at_the_data_deadline(
+    autojump_clock: MockClock,
+) -> None:
+    config = ConnectionConfig(data_stale_s=30)
+    async with (
+        MockWebSocketServer(heartbeat_interval=1) as server,
+        client_of(server, config=config) as client,
+    ):
+        await client.connect()
+        connection = await server.next_connection()
+        error, after = await first_failure(client)
+        assert isinstance(error, StaleConnection)
+        assert (error.what, after) == ("data", 30)
+        assert connection.pongs_received == pytest.approx(30, abs=1)
+
+
+# --- ends ----------------------------------------------------------------------------------------
+
+
+async def test_closing_with_a_full_queue_does_not_hang(autojump_clock: MockClock) -> None:
+    config = ConnectionConfig(buffer_messages=10, close_timeout_s=1.0)
+    async with (
+        MockWebSocketServer(buffer_bytes=4096) as server,
+        client_of(server, config=config) as client,
+        trio.open_nursery() as nursery,
+    ):
+        await client.connect()
+        connection = await server.next_connection()
+
+        async def flood() -> None:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while True:
+                    await connection.send_many(["x" * 100] * 50)
+
+        nursery.start_soon(flood)
+        await trio.testing.wait_all_tasks_blocked()
+        started = trio.current_time()
+        await client.disconnect()
+        assert trio.current_time() - started <= 1.0
+        received = [message async for message in client]
+        assert len(received) >= 10, "what was received can still be read"
+
+
+async def test_a_violating_peer_that_stays_does_not_delay_the_end(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = ConnectionConfig(close_timeout_s=1.5, heartbeat_interval_s=None, frame_stale_s=None)
+    async with client_of(server, config=config) as client:
+        await client.connect()
+        connection = await server.next_connection()
+        connection.answer_close = False
+        await connection.send_frame(1, b"x", rsv=4)
+        error, after = await first_failure(client)
+        assert isinstance(error, ProtocolViolation)
+        assert after == pytest.approx(1.5)
+        await connection.wait_closed()
+        assert connection.close_code == 1002
+
+
+async def test_half_a_message_is_never_delivered(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with client_of(server) as client:
+        await client.connect()
+        connection = await server.next_connection()
+        await connection.send_raw(b"\x81\x05hel")
+        await connection.end()
+        await (await server.next_connection()).send("whole")
+        assert await anext(client) == "whole"
+
+
+async def test_the_close_code_is_reported_although_we_were_sending(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    for _ in range(20):
+        async with client_of(server) as client, trio.open_nursery() as nursery:
+            await client.connect()
+            connection = await server.next_connection()
+            await trio.testing.wait_all_tasks_blocked()
+
+            async def send(client: WebSocketClient = client) -> None:
+                for n in range(5):
+                    await client.send(f"{n}")
+
+            nursery.start_soon(send)
+            nursery.start_soon(connection.close, 4003, "enough")
+            error, _ = await first_failure(client)
+            assert isinstance(error, PeerClosed)
+            assert (error.code, error.reason) == (4003, "enough")
+            nursery.cancel_scope.cancel()
+
+
+HANDSHAKES: dict[str, tuple[Failure, type[ConnectionFailed], bytes]] = {
+    "garbage": (BadHandshake(kind="garbage"), HandshakeError, b"\x16\x03\x01 this is not HTTP"),
+    "html": (BadHandshake(kind="html"), HandshakeRejected, b"<html><body>"),
+    "wrong accept": (BadHandshake(kind="wrong_accept"), HandshakeError, b"HTTP/1.1 101"),
+    "oversized": (BadHandshake(kind="oversized"), HandshakeError, b"HTTP/1.1 101"),
+    "end": (BadHandshake(kind="end"), ConnectionLost, b""),
+    "reset": (BadHandshake(kind="reset"), ConnectionLost, b""),
+    "end inside": (BadHandshake(kind="end_inside"), ConnectionLost, b""),
+    "503": (Rejection(503, (), b"we are down"), HandshakeRejected, b"we are down"),
+}
+
+
+@pytest.mark.parametrize("name", HANDSHAKES)
+async def test_a_broken_handshake_is_reported_at_once_with_what_came(
+    autojump_clock: MockClock, server: MockWebSocketServer, name: str
+) -> None:
+    failure, expected, received = HANDSHAKES[name]
+    server.failure_mode = failure
+    async with client_of(server) as client:
+        with pytest.raises(expected) as caught:
+            await client.connect()
+        assert trio.current_time() == 0
+        assert type(caught.value) is expected
+        if isinstance(caught.value, HandshakeError):
+            assert caught.value.received.startswith(received)
+        server.failure_mode = FailureMode.NONE
+        await client.connect()
+
+
+async def test_without_the_mending_the_end_before_the_101_takes_a_minute(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    """What trio-websocket does alone: this is why the stream is watched."""
+    server.failure_mode = BadHandshake(kind="end")
+    async with trio.open_nursery() as nursery:
+        stream = await server.simulate_connection()
+        with trio.move_on_after(60) as scope:
+            await trio_websocket.wrap_client_stream(nursery, stream, "mock", "/")  # type: ignore[arg-type]  # declared narrower than it is used
+        assert scope.cancelled_caught
+        assert trio.current_time() == 60
+
+
+async def test_a_rejection_whose_body_never_ends_is_not_waited_for(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    server.failure_mode = Rejection(429, (("Retry-After", "3"), ("Transfer-Encoding", "chunked")))
+    async with client_of(server) as client:
+        with pytest.raises(HandshakeRejected) as caught:
+            await client.connect()
+        assert caught.value.status == 429
+        assert caught.value.retry_after_s == 3
+        assert trio.current_time() <= 1.0
+
+
+# --- bounds --------------------------------------------------------------------------------------
+
+
+async def test_a_thousand_reconnects_leave_nothing(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    venue = PriceVenue(server.url, dial=server.dial)
+    async with open_feed(venue, ["A"]) as feed:
+        for number in range(1000):
+            connection = await server.next_connection()
+            await connection.send(price_message("A", "1.5", number))
+            async for event in feed:
+                if getattr(event, "sequence", None) == number:
+                    break
+            connection.drop()
+            await connection.wait_closed()
+            if number == 100:
+                await trio.testing.wait_all_tasks_blocked()
+                gc.collect()
+                objects = len(gc.get_objects())
+                tasks = trio.lowlevel.current_statistics().tasks_living
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        assert feed.statistics().connections >= 1000
+        assert trio.lowlevel.current_statistics().tasks_living <= tasks + 6
+        assert len(gc.get_objects()) < objects * 1.05 + 500
+
+
+async def test_memory_is_bounded_for_a_peer_that_floods(
+    autojump_clock: MockClock,
+) -> None:
+    config = ConnectionConfig(buffer_messages=1000, buffer_bytes=100_000)
+    async with (
+        MockWebSocketServer(buffer_bytes=65_536) as server,
+        client_of(server, config=config) as client,
+        trio.open_nursery() as nursery,
+    ):
+        await client.connect()
+        connection = await server.next_connection()
+
+        async def flood() -> None:
+            for _ in range(10_000):
+                await connection.send_many(["y" * 1000] * 10)
+
+        nursery.start_soon(flood)
+        await trio.testing.wait_all_tasks_blocked()
+        assert connection.sent * 1000 < 100_000 + 3 * 65_536 + 20_000
+        nursery.cancel_scope.cancel()
+
+
+# --- misuse --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://example.com", "the scheme must be ws or wss"),
+        ("example.com", "the scheme must be ws or wss"),
+        ("", "the scheme must be ws or wss"),
+        ("ws://", "the host is missing"),
+        ("ws://host:99999/", "ort"),
+        ("ws://host:0/", "the port must be from 1"),
+        ("ws://[::1/", "url="),
+        ("wss://user:hunter2@host/#x?token=hunter2", "a fragment has no meaning"),
+    ],
+)
+async def test_an_impossible_url_is_refused_without_showing_secrets(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        WebSocketClient(url)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError):
+        PriceVenue(url)
+
+
+async def test_secrets_are_in_no_repr(server: MockWebSocketServer) -> None:
+    url = "wss://user:hunter2@host/path?token=hunter2"
+    client = WebSocketClient(url, token="hunter2", headers=[("X-Api-Key", "hunter2")])  # noqa: S106  # a test's token
+    assert "hunter2" not in repr(client)
+    assert "hunter2" not in repr(PriceVenue(url))
+    with pytest.raises(NotConnected, match=r"async with WebSocketClient\(url\)"):
+        await client.connect()
+    with pytest.raises(NotConnected, match=r"await client\.connect\(\)"):
+        await client.send("x")
+
+
+async def test_two_consumers_of_one_stream_are_refused(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with client_of(server) as client:
+        await client.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.__anext__)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(UsageError, match="another task is already iterating"):
+                await anext(client)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_closed_connect_timeout_covers_tls_and_handshake_together(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async def slow_dial(target: Any) -> trio.abc.Stream:
+        await trio.sleep(3)
+        return await server.dial(target)
+
+    server.failure_mode = Timeout(where="handshake")
+    config = ConnectionConfig(connect_timeout_s=4)
+    async with client_of(server, dial=slow_dial, config=config) as client:
+        with pytest.raises(HandshakeTimeout):
+            await client.connect()
+        assert trio.current_time() == 4
+
+
+# --- real sockets: here the subject is the socket ------------------------------------------------
+
+
+async def test_tls_over_loopback() -> None:
+    authority = trustme.CA()
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server_context)
+    client_context = ssl.create_default_context()
+    authority.configure_trust(client_context)
+    with trio.fail_after(10):
+        async with MockWebSocketServer(tcp=True, ssl_context=server_context) as server:
+            assert server.url.startswith("wss://")
+            async with WebSocketClient(server.url, ssl_context=client_context) as client:
+                await client.connect()
+                connection = await server.next_connection()
+                await connection.send("over TLS")
+                assert await anext(client) == "over TLS"
+                connection.drop()
+                await (await server.next_connection()).send("again")
+                assert await anext(client) == "again"
+
+            # A certificate that is not trusted is fatal, named, and never tried again.
+            async with WebSocketClient(server.url) as client:
+                with pytest.raises(TlsFailed, match="certificate"):
+                    await client.reconnect_with_backoff()
+
+
+async def test_tcp_refused_and_reset() -> None:
+    with trio.fail_after(10):
+        async with MockWebSocketServer(tcp=True) as server:
+            url = server.url
+            backoff = BackoffConfig(base_s=0.001)
+            async with WebSocketClient(url, backoff=backoff) as client:
+                await client.connect()
+                (await server.next_connection()).drop()
+                await (await server.next_connection()).send("after a real reset")
+                assert await anext(client) == "after a real reset"
+        async with WebSocketClient(url) as client:
+            with pytest.raises(ConnectionFailed, match="refused"):
+                await client.connect()

@@ -1,0 +1,492 @@
+"""A feed as its consumer sees it: overflow, subscriptions, errors, merging."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+from trio.testing import MockClock
+
+from feedhandler import (
+    AuthenticationFailed,
+    BackoffConfig,
+    ConfigError,
+    ConnectionConfig,
+    ConnectionState,
+    DecodeFailed,
+    Event,
+    Feed,
+    FeedConfig,
+    FeedHandler,
+    FeedStateChanged,
+    Gap,
+    GapReason,
+    MalformedBurst,
+    OverflowPolicy,
+    PriceUpdate,
+    PriceVenue,
+    RetriesExhausted,
+    SlowConsumer,
+    SubscriptionFailed,
+    UsageError,
+    open_feed,
+)
+from feedhandler.abc import Subscription
+from feedhandler_testing import (
+    FailureMode,
+    MockWebSocketServer,
+    Refusal,
+    Rejection,
+    VirtualClock,
+    price_message,
+)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MockWebSocketServer]:
+    async with MockWebSocketServer() as mock:
+        yield mock
+
+
+def open_prices(
+    server: MockWebSocketServer, symbols: Sequence[str] = ("A",), **settings: Any
+) -> Any:
+    venue = PriceVenue(server.url, dial=server.dial)
+    return open_feed(venue, symbols, **{"clock": VirtualClock(), **settings})
+
+
+def prices(symbol: str, numbers: Sequence[int]) -> list[str]:
+    return [price_message(symbol, f"{n}.5", n) for n in numbers]
+
+
+async def until_price(feed: Feed, sequence: int, symbol: str = "A") -> list[Event]:
+    events: list[Event] = []
+    async for event in feed:
+        events.append(event)
+        if isinstance(event, PriceUpdate) and (event.symbol, event.sequence) == (symbol, sequence):
+            break
+    return events
+
+
+async def collect(feed: Feed, events: list[Event]) -> None:
+    async for event in feed:
+        events.append(event)  # noqa: PERF401  # an error must leave what came before it
+
+
+# --- overflow ------------------------------------------------------------------------------------
+
+
+async def test_drop_oldest_announces_what_is_gone_in_its_place(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.DROP_OLDEST, buffer_events=10)
+    async with open_prices(server, ["A", "B"], config=config) as feed:
+        connection = await server.next_connection()
+        for start in range(0, 40, 4):
+            await connection.send_many(prices("A", range(start, start + 4)))
+            await connection.send_many(prices("B", range(start, start + 4)))
+            await trio.sleep(1)
+        events = await until_price(feed, 39, "B")
+    data = [event for event in events if isinstance(event, PriceUpdate)]
+    assert len(data) == 10
+    gaps = {event.symbol: event for event in events if isinstance(event, Gap)}
+    assert events.index(gaps["A"]) < events.index(data[0])
+    for symbol in ("A", "B"):
+        first = min(event.sequence for event in data if event.symbol == symbol)
+        gap = gaps[symbol]
+        assert gap.reason is GapReason.OVERFLOW
+        assert (gap.from_sequence, gap.to_sequence, gap.missing) == (0, first - 1, first)
+    states = [event.new for event in events if isinstance(event, FeedStateChanged)]
+    assert states == [ConnectionState.CONNECTED], "the newest state is not lost"
+
+
+async def test_conflate_keeps_the_newest_of_each_symbol(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.CONFLATE, buffer_events=10)
+    async with open_prices(server, ["A", "B"], config=config) as feed:
+        connection = await server.next_connection()
+        await connection.send_many(prices("B", range(3)))
+        for start in range(0, 100, 5):
+            await connection.send_many(prices("A", range(start, start + 5)))
+            await trio.sleep(1)
+        events = await until_price(feed, 99)
+    data = [event for event in events if isinstance(event, PriceUpdate)]
+    assert [e.sequence for e in data if e.symbol == "B"] == [2]
+    newest = [e.sequence for e in data if e.symbol == "A"]
+    assert newest[-1] == 99
+    assert newest == sorted(newest)
+    gaps = {event.symbol: event for event in events if isinstance(event, Gap)}
+    assert gaps["A"].reason is gaps["B"].reason is GapReason.CONFLATED
+    assert gaps["A"].missing == 100 - len(newest)
+    assert gaps["B"].missing == 2
+
+
+async def test_block_stops_reading_and_loses_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    config = FeedConfig(
+        overflow=OverflowPolicy.BLOCK,
+        buffer_events=50,
+        connection=ConnectionConfig(heartbeat_interval_s=1, pong_deadline_s=3, frame_stale_s=5),
+    )
+    async with (
+        MockWebSocketServer(buffer_bytes=4096) as server,
+        open_prices(server, config=config) as feed,
+        trio.open_nursery() as nursery,
+    ):
+        connection = await server.next_connection()
+        total = 5000
+
+        async def send() -> None:
+            for start in range(0, total, 100):
+                await connection.send_many(prices("A", range(start, start + 100)))
+
+        nursery.start_soon(send)
+        # Far longer than every deadline: none runs while the reader waits for the consumer.
+        await trio.sleep(60)
+        assert connection.sent < total, "the bound is felt by the sender"
+        events = await until_price(feed, total - 1)
+        assert feed.statistics().connections == 1
+    data = [event.sequence for event in events if isinstance(event, PriceUpdate)]
+    assert data == list(range(total))
+    assert not [event for event in events if isinstance(event, Gap)]
+
+
+async def test_disconnect_cuts_the_slow_consumer_off(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.DISCONNECT, buffer_events=20)
+    async with open_prices(server, config=config) as feed:
+        connection = await server.next_connection()
+        await connection.send_many(prices("A", range(30)))
+        await trio.sleep(1)
+        with pytest.raises(SlowConsumer, match="20 events"):
+            await until_price(feed, -1)
+
+
+async def test_pings_are_answered_while_the_consumer_is_slow(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    for policy in (OverflowPolicy.DROP_OLDEST, OverflowPolicy.CONFLATE, OverflowPolicy.BLOCK):
+        config = FeedConfig(overflow=policy, buffer_events=1000)
+        async with open_prices(server, config=config) as feed:
+            connection = await server.next_connection()
+            for n in range(20):
+                await connection.send_many(prices("A", range(n * 40, n * 40 + 40)))
+                await connection.ping(b"alive?")
+                await trio.sleep(10)
+            assert connection.pongs_received >= 20
+            assert len(await until_price(feed, 799)) > 0
+
+
+async def test_each_subscriber_has_a_bound_of_its_own(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_prices(server) as feed:
+        connection = await server.next_connection()
+        await trio.testing.wait_all_tasks_blocked()
+        with feed.subscriber(buffer_events=5) as slow:
+            await connection.send_many(prices("A", range(100)))
+            assert len(await until_price(feed, 99)) >= 100
+            seen = []
+            async for event in slow:
+                seen.append(event)
+                if isinstance(event, PriceUpdate) and event.sequence == 99:
+                    break
+        assert [type(event) for event in seen] == [Gap] + [PriceUpdate] * 5
+
+
+# --- subscriptions -------------------------------------------------------------------------------
+
+
+async def test_a_lost_acknowledgement_is_asked_for_again(autojump_clock: MockClock) -> None:
+    config = FeedConfig(ack_deadline_s=2.0)
+    async with (
+        MockWebSocketServer(lose_acks=2) as server,
+        open_prices(server, ["A", "B"], config=config) as feed,
+    ):
+        await trio.sleep(1.9)
+        wanted = {Subscription("price", "A"), Subscription("price", "B")}
+        assert feed.subscriptions.pending == feed.subscriptions.wanted == wanted
+        await trio.sleep(2.2)
+        assert feed.subscriptions.confirmed == wanted
+        connection = await server.next_connection()
+        await trio.sleep(60)
+        requests = []
+        with trio.move_on_after(0.1):
+            while True:
+                requests.append(await connection.receive())
+        assert len(requests) == 3, "asked for until it was confirmed, and not after"
+
+
+async def test_a_refused_symbol_leaves_the_others(autojump_clock: MockClock) -> None:
+    async with (
+        MockWebSocketServer(unknown_symbols=["XX"]) as server,
+        open_prices(server, ["A", "XX"]) as feed,
+    ):
+        connection = await server.next_connection()
+        await trio.testing.wait_all_tasks_blocked()
+        await connection.send_many(prices("A", [0]))
+        events = await until_price(feed, 0)
+        (refused,) = [event for event in events if isinstance(event, SubscriptionFailed)]
+        assert (refused.error.symbol, refused.error.detail) == ("XX", "unknown symbol")
+        assert feed.subscriptions.wanted == {Subscription("price", "A")}
+
+
+async def test_a_silent_symbol_is_subscribed_anew(autojump_clock: MockClock) -> None:
+    config = FeedConfig(symbol_stale_s=5.0)
+    async with (
+        MockWebSocketServer() as server,
+        open_prices(server, ["A", "B"], config=config) as feed,
+    ):
+        connection = await server.next_connection()
+        assert await connection.receive() == '{"type":"subscribe","symbols":["A","B"]}'
+        for n in range(8):
+            await connection.send_many(prices("A", [n]))
+            await trio.sleep(1)
+        assert await connection.receive() == '{"type":"subscribe","symbols":["B"]}'
+        assert feed.statistics().connections == 1
+
+
+async def test_an_application_ping_is_answered_and_a_notice_is_followed(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_prices(server) as feed:
+        connection = await server.next_connection()
+        await connection.receive()
+        await connection.send('{"type":"ping","id":42}')
+        assert await connection.receive() == '{"type":"pong","id":42}'
+        await connection.send('{"type":"reconnect","reason":"maintenance"}')
+        await connection.wait_closed()
+        await server.next_connection()
+        async for event in feed:
+            if isinstance(event, FeedStateChanged) and event.failure is not None:
+                break
+        assert "maintenance" in event.reason
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+class MyError(Exception):
+    pass
+
+
+async def test_an_error_in_the_loop_reaches_the_user_as_it_was(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    cause = KeyError("cause")
+
+    async def program() -> None:
+        async with open_prices(server) as feed:
+            async for _ in feed:
+                raise MyError("mine") from cause
+
+    with pytest.raises(MyError) as caught:
+        await program()
+    assert caught.value.__cause__ is cause
+    await trio.sleep(100)
+    assert server.dialled == 1, "and it causes no reconnect"
+    assert not server.connections
+
+
+async def test_the_users_own_group_is_not_taken_apart(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    group = ExceptionGroup("mine", [MyError("a"), MyError("b")])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_prices(server):
+            raise group
+    assert caught.value is group
+
+
+async def test_giving_up_raises_after_what_was_received(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(backoff=BackoffConfig(jitter=False), breaker=None)
+    async with open_prices(server, config=config) as feed:
+        connection = await server.next_connection()
+        await connection.send_many(prices("A", range(3)))
+        await trio.sleep(1)
+        server.failure_mode = Refusal()
+        connection.drop()
+        seen: list[Event] = []
+        with pytest.raises(RetriesExhausted) as caught:
+            await collect(feed, seen)
+        assert len(caught.value.causes) == 6
+        assert feed.state is ConnectionState.DISCONNECTED
+    assert sum(isinstance(event, PriceUpdate) for event in seen) == 3
+    waits = [
+        (event.next_attempt_ns - event.recv_ns) / 1e9
+        for event in seen
+        if isinstance(event, FeedStateChanged) and event.next_attempt_ns is not None
+    ]
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6])
+
+
+async def test_bad_credentials_end_the_feed_at_once(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    server.failure_mode = Rejection(403, (), b"no entry")
+    async with open_prices(server) as feed:
+        with pytest.raises(AuthenticationFailed, match="no entry"):
+            async for _ in feed:
+                pass
+    assert server.dialled == 1
+
+
+async def test_a_burst_of_malformed_messages_reconnects(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(breaker=None, decode_burst=10, decode_burst_window_s=1.0)
+    async with open_prices(server, config=config) as feed:
+        connection = await server.next_connection()
+        for _ in range(30):
+            await connection.send("slowly: no burst")
+            await trio.sleep(0.2)
+        assert not connection.closed
+        await connection.send_many(["{"] * 10)
+        await connection.wait_closed()
+        await (await server.next_connection()).send(price_message("A", "1", 0))
+        events = await until_price(feed, 0)
+    (lost,) = [e for e in events if isinstance(e, FeedStateChanged) and e.failure]
+    assert isinstance(lost.error, MalformedBurst)
+    assert sum(isinstance(event, DecodeFailed) for event in events) == 40
+    malformed = [e for e in events if isinstance(e, Gap) and e.reason is GapReason.MALFORMED]
+    assert len(malformed) == 40
+
+
+async def test_a_venues_bug_is_a_decode_error_and_not_the_end(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    class Buggy(PriceVenue):
+        def session(self) -> Any:
+            session = super().session()
+
+            class Session:
+                def decode(self, message: str, *, recv_ns: int, epoch: int) -> Any:
+                    if message == "boom":
+                        raise KeyError("b")
+                    return session.decode(message, recv_ns=recv_ns, epoch=epoch)
+
+            return Session()
+
+    async with open_feed(Buggy(server.url, dial=server.dial), ["A"]) as feed:
+        connection = await server.next_connection()
+        await connection.send_many(["boom", price_message("A", "1", 0)])
+        events = await until_price(feed, 0)
+    (failed,) = [event for event in events if isinstance(event, DecodeFailed)]
+    assert isinstance(failed.error.__cause__, KeyError)
+    assert failed.error.raw == b"boom"
+
+
+@pytest.mark.parametrize(
+    ("symbols", "channels", "message"),
+    [
+        ([], None, "must not be empty"),
+        ("BTC-USD", None, r"use \['BTC-USD'\]"),
+        ([""], None, "non-empty string"),
+        ([7], None, "non-empty string"),
+        (["A"], ["books"], "no such channel"),
+        (["A"], "price", r"use \['price'\]"),
+    ],
+)
+async def test_impossible_subscriptions_are_refused_before_anything_is_connected(
+    autojump_clock: MockClock,
+    server: MockWebSocketServer,
+    symbols: Any,
+    channels: Any,
+    message: str,
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        async with open_prices(server, symbols, channels=channels):
+            pytest.fail("it was opened")
+    async with open_prices(server) as feed:
+        before = feed.subscriptions.wanted
+        with pytest.raises(ConfigError, match=message):
+            feed.subscribe(symbols, channels=channels)
+        assert feed.subscriptions.wanted == before
+    assert server.dialled == 0, "and a feed that is closed at once never dials"
+
+
+async def test_what_is_not_a_venue_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is not a venue"):
+        async with open_feed("coinbase", ["A"]):  # type: ignore[arg-type]  # the mistake itself
+            pytest.fail("it was opened")
+    with pytest.raises(UsageError, match="async with FeedHandler"):
+        FeedHandler().add(PriceVenue("ws://mock.invalid/"), ["A"])
+
+
+# --- many feeds ----------------------------------------------------------------------------------
+
+
+async def test_merged_feeds_are_all_heard_and_outlive_one_another(
+    autojump_clock: MockClock,
+) -> None:
+    config = FeedConfig(backoff=BackoffConfig(max_retries=1), breaker=None)
+    async with (
+        MockWebSocketServer() as good,
+        MockWebSocketServer(failure_mode=Refusal()) as bad,
+        FeedHandler(config=config, clock=VirtualClock()) as handler,
+    ):
+        for name in ("one", "two"):
+            handler.add(PriceVenue(good.url, dial=good.dial, name=name), ["A"])
+        broken = handler.add(PriceVenue(bad.url, dial=bad.dial, name="three"), ["A"])
+        connections = [await good.next_connection() for _ in range(2)]
+        for n in range(3):
+            for connection in connections:
+                await connection.send_many(prices("A", [n]))
+        heard: dict[str, list[int]] = {"one": [], "two": []}
+        gave_up = False
+        async for event in handler:
+            if isinstance(event, PriceUpdate):
+                heard[event.venue].append(event.sequence)
+            elif isinstance(event, FeedStateChanged) and event.venue == "three":
+                gave_up = event.new is ConnectionState.DISCONNECTED
+            if gave_up and heard == {"one": [0, 1, 2], "two": [0, 1, 2]}:
+                break
+        assert broken.state is ConnectionState.DISCONNECTED
+        good.failure_mode = Refusal()
+        for connection in connections:
+            connection.drop()
+        with pytest.raises(RetriesExhausted):
+            async for _ in handler:
+                pass
+
+
+async def test_other_tasks_get_their_turn_while_events_are_consumed(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_prices(server) as feed, trio.open_nursery() as nursery:
+        connection = await server.next_connection()
+        await connection.send_many(prices("A", range(1000)))
+        await trio.testing.wait_all_tasks_blocked()
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(other)
+        async for event in feed:
+            autojump_clock.jump(0.0005)  # half a millisecond of work for each event
+            if isinstance(event, PriceUpdate) and event.sequence == 999:
+                break
+        assert turns >= 400, "one checkpoint for each millisecond of work"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_breaker_can_be_switched_off_and_failures_be_named(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_prices(server, config=FeedConfig(breaker=None)) as feed:
+        assert feed.breaker is None
+        server.failure_mode = FailureMode.TIMEOUT
+        assert "A" in {s.symbol for s in feed.subscriptions.wanted}
+        assert "price" in repr(feed)
