@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from random import Random
 from types import TracebackType
+from typing import NoReturn
 
 import trio
 
@@ -171,7 +172,7 @@ class WebSocketClient:
             self._supervisor.force(ForcedDisconnect("a reconnect was asked for"))
         while self._supervisor.epoch == epoch:
             if not self._running:
-                self._raise_result()
+                await self._raise_result()
             await self._step.wait()
         await trio.lowlevel.checkpoint()
 
@@ -286,9 +287,11 @@ class WebSocketClient:
             if batch is not None:
                 return batch
             if self._mailbox.closed:
+                # It may have been closed because everything is being cancelled.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 return None
             if not self._running:
-                self._raise_result()
+                await self._raise_result()
             await self._mailbox.wait_arrival()
 
     # --- the sink of its supervisor ---
@@ -339,9 +342,11 @@ class WebSocketClient:
                     await self._step.wait()
             raise
         if not self._running:
-            self._raise_result()
+            await self._raise_result()
 
-    def _raise_result(self) -> None:
+    async def _raise_result(self) -> NoReturn:
+        # The connection may have ended because everything is being cancelled.
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._result is not None:
             raise self._result
         raise NotConnected("nothing is connected; call `await client.connect()` first")

@@ -171,6 +171,8 @@ class FeedHandler:
                 if events is not None:
                     return events
             if all(feed.main_subscriber.finished for feed in self._feeds):
+                # They may have ended because everything is being cancelled.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 for feed in self._feeds:
                     if feed.main_subscriber.error is not None:
                         raise feed.main_subscriber.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -37,10 +38,9 @@ async def server() -> AsyncIterator[MockWebSocketServer]:
 
 @pytest.fixture
 def make_client(server: MockWebSocketServer) -> MakeClient:
-    def make(**settings: object) -> WebSocketClient:
-        return WebSocketClient(
-            server.url, **{"dial": server.dial, "backoff": NO_JITTER, **settings}
-        )  # type: ignore[arg-type]  # settings of many types
+    def make(**settings: Any) -> WebSocketClient:
+        defaults: dict[str, Any] = {"dial": server.dial, "backoff": NO_JITTER}
+        return WebSocketClient(server.url, **{**defaults, **settings})
 
     return make
 
@@ -155,8 +155,8 @@ async def test_connection_timeout_handling(
     autojump_clock: MockClock, server: MockWebSocketServer, make_client: MakeClient
 ) -> None:
     config = ConnectionConfig(connect_timeout_s=3.5)
-    for where in ("dial", "handshake"):
-        server.failure_mode = Timeout(where=where)  # type: ignore[arg-type]  # one of the literals
+    for silence in (Timeout(where="dial"), Timeout(where="handshake")):
+        server.failure_mode = silence
         async with make_client(config=config) as client:
             started = trio.current_time()
             with pytest.raises(HandshakeTimeout) as caught:

@@ -174,7 +174,7 @@ async def test_missing_required_fields() -> None:
     assert parser.parse_json(json.dumps(without_type)).sequence == 17
 
 
-WRONG = {
+WRONG: dict[str, list[Any]] = {
     "price": [
         True, None, [], {}, "", "abc", "NaN", "nan", "Infinity", "-Infinity", "sNaN", "1,5", "0x10",
         "1_000", "_1", "1_", " 1", "1 ", "\t1", "\uff11", "\u0663", "1e", "--1", "-1", -1, -0.5,
@@ -255,9 +255,9 @@ async def test_decimal_precision_preservation(
             [price_message("BTC-USD", text, n, size=text) for n, text in enumerate(DIGITS)]
         )
         updates = await read(feed, len(DIGITS))
-    for text, update in zip(DIGITS, updates, strict=True):
-        assert isinstance(update, PriceUpdate)
-        assert update.price.as_tuple() == Decimal(text).as_tuple()
+    for text, received in zip(DIGITS, updates, strict=True):
+        assert isinstance(received, PriceUpdate)
+        assert received.price.as_tuple() == Decimal(text).as_tuple()
 
 
 INVALID_FRAMES: dict[str, tuple[bytes, int]] = {

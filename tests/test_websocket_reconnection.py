@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 import trio
@@ -81,8 +82,9 @@ def dials(server: MockWebSocketServer) -> Dials:
 
 @pytest.fixture
 def make_client(server: MockWebSocketServer, dials: Dials) -> MakeClient:
-    def make(**settings: object) -> WebSocketClient:
-        return WebSocketClient(server.url, **{"dial": dials, "backoff": NO_JITTER, **settings})  # type: ignore[arg-type]  # settings of many types
+    def make(**settings: Any) -> WebSocketClient:
+        defaults: dict[str, Any] = {"dial": dials, "backoff": NO_JITTER}
+        return WebSocketClient(server.url, **{**defaults, **settings})
 
     return make
 

@@ -135,6 +135,8 @@ class Subscriber:
             if events is not None:
                 return events
             if self._mailbox.closed:
+                # It may have been closed because everything is being cancelled.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 if self._error is not None:
                     raise self._error
                 return None

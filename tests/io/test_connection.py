@@ -268,6 +268,7 @@ async def test_a_thousand_reconnects_leave_nothing(
     autojump_clock: MockClock, server: MockWebSocketServer
 ) -> None:
     venue = PriceVenue(server.url, dial=server.dial)
+    objects = tasks = 0
     async with open_feed(venue, ["A"]) as feed:
         for number in range(1000):
             connection = await server.next_connection()
