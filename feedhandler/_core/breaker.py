@@ -163,8 +163,7 @@ class CircuitBreaker:
             self.metrics.rejections += 1
             raise CircuitOpenError(now, now=now)
         self._permits += 1
-        if self._state is CircuitState.HALF_OPEN:
-            self._outstanding.add(self._permits)
+        self._outstanding.add(self._permits)
         return Permit(self._generation, self._permits)
 
     def release(self, permit: Permit, *, now: float) -> None:
@@ -232,7 +231,7 @@ class CircuitBreaker:
         self.metrics._start(now)
         if permit is None:
             return self._state is not CircuitState.OPEN
-        if permit.generation != self._generation:
+        if permit.generation != self._generation or permit.number not in self._outstanding:
             return False
         self._outstanding.discard(permit.number)
         return True

@@ -34,6 +34,8 @@ class SubscriptionBook:
     _wanted: dict[Subscription, float | None] = field(factory=dict, init=False)
     _confirmed: dict[Subscription, None] = field(factory=dict, init=False)
     _unwanted: dict[Subscription, float | None] = field(factory=dict, init=False)
+    # what the venue may be sending: asked for on this connection, and not known to have ended
+    _asked: set[Subscription] = field(factory=set, init=False)
     _next_request: float = field(default=-math.inf, init=False)
 
     @property
@@ -62,17 +64,17 @@ class SubscriptionBook:
 
     def unwant(self, subscriptions: Iterable[Subscription]) -> None:
         for subscription in subscriptions:
-            asked = self._wanted.pop(subscription, None)
-            confirmed = subscription in self._confirmed
+            self._wanted.pop(subscription, None)
             self._confirmed.pop(subscription, None)
-            if asked is not None or confirmed:
-                self._unwanted[subscription] = None
+            if subscription in self._asked:
+                self._unwanted.setdefault(subscription, None)
 
     def reset(self) -> None:
         """A new connection: nothing was asked for on it."""
         self._wanted = dict.fromkeys(self._wanted)
         self._confirmed.clear()
         self._unwanted.clear()
+        self._asked.clear()
         self._next_request = -math.inf
 
     def due(self, now: float) -> Request | None:
@@ -89,6 +91,7 @@ class SubscriptionBook:
             return None
         self._wanted.update(dict.fromkeys(subscribe, now))
         self._unwanted.update(dict.fromkeys(unsubscribe, now))
+        self._asked.update(subscribe)
         self._next_request = now + self.pace_s
         return Request(subscribe, unsubscribe)
 
@@ -114,11 +117,14 @@ class SubscriptionBook:
         """The venue confirmed that they have ended."""
         for subscription in subscriptions:
             self._unwanted.pop(subscription, None)
+            if subscription not in self._wanted:
+                self._asked.discard(subscription)
 
     def refuse(self, subscription: Subscription) -> None:
         """The venue refused it; it is not asked for again."""
         self._wanted.pop(subscription, None)
         self._confirmed.pop(subscription, None)
+        self._asked.discard(subscription)
 
     def ask_again(self, subscriptions: Iterable[Subscription]) -> None:
         """Ask for them anew, although they were confirmed: they have gone silent."""
