@@ -17,7 +17,8 @@ from feedhandler._core.state import TRANSITIONS, ConnectionEvent, ConnectionStat
 from feedhandler._io.connection import Batch
 from feedhandler._io.dial import dial_tcp
 from feedhandler._io.fanout import Subscriber
-from feedhandler._io.feed import Feed, FeedSubscriptions
+from feedhandler._io.feed import Feed
+from feedhandler._io.subscriptions import FeedSubscriptions
 from feedhandler.client import CircuitBreakerClient, WebSocketClient
 from feedhandler.codec import PriceParser
 from feedhandler.config import (

@@ -15,8 +15,9 @@ from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
 from feedhandler._io.clock import SystemClock
 from feedhandler._io.connection import Endpoint
 from feedhandler._io.dial import dial_tcp
-from feedhandler._io.feed import Feed, check_subscriptions
+from feedhandler._io.feed import Feed
 from feedhandler._io.nursery import open_plain_nursery
+from feedhandler._io.subscriptions import check_subscriptions
 from feedhandler.abc import Clock, TokenProvider, Venue
 from feedhandler.config import FeedConfig, check_url
 from feedhandler.errors import ConfigError, FailureKind, UsageError

@@ -45,6 +45,7 @@ S  _io.wire
 S  _io.connection
 S  _io.supervisor
 S  _io.fanout
+S  _io.subscriptions
 S  _io.feed
 S  recording
 S  client

@@ -114,6 +114,7 @@ class Connection:
         self._close_requested = trio.Event()
         self._wire: Wire | None = None
         self._liveness = Liveness(config, now=trio.current_time())
+        self._announced = trio.Event()
         self._resumed = trio.Event()
         self._pings = 0
 
@@ -192,11 +193,13 @@ class Connection:
                 self.force(HandshakeTimeout(self._config.connect_timeout_s))
                 await trio.sleep_forever()
             self._liveness = Liveness(self._config, now=trio.current_time())
-            opened()
-            nursery.start_soon(self._guard, self._outbox.write_all, wire.send)
-            nursery.start_soon(self._watch, wire, nursery)
-            for companion in self._companions:
-                nursery.start_soon(self._guard, companion, self)
+            if not self._close_requested.is_set():
+                opened()
+                self._announced.set()
+                nursery.start_soon(self._guard, self._outbox.write_all, wire.send)
+                nursery.start_soon(self._watch, wire, nursery)
+                for companion in self._companions:
+                    nursery.start_soon(self._guard, companion, self)
             await self._close_requested.wait()
             with trio.move_on_after(self._config.close_timeout_s):
                 await wire.close()
@@ -218,6 +221,9 @@ class Connection:
             self.force((self._wire and self._wire.error) or error)
 
     async def _deliver(self, messages: list[str | bytes], size: int) -> None:
+        if not self._announced.is_set():
+            # The first data can come in the same read as the 101.
+            await self._announced.wait()
         self._liveness.data(trio.current_time())
         self._sink.post(Batch(messages, size, self._clock.time_ns(), self.epoch))
         if self._sink.full:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Protocol, runtime_checkable
 
 import trio
-from attrs import frozen
 
 from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
-from feedhandler._core.subscriptions import SubscriptionBook
-from feedhandler._io.connection import Batch, Connection, Endpoint
+from feedhandler._io.connection import Batch, Endpoint
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.outbox import Outbox
+from feedhandler._io.subscriptions import (
+    FeedSubscriptions,
+    SubscriptionKeeper,
+    check_subscriptions,
+)
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import (
     Clock,
@@ -37,7 +39,6 @@ from feedhandler.abc import (
 )
 from feedhandler.config import FeedConfig, OverflowPolicy
 from feedhandler.errors import (
-    ConfigError,
     DecodeError,
     FailureKind,
     FeedError,
@@ -59,7 +60,7 @@ from feedhandler.model import (
 )
 from feedhandler.observe import Counters, FeedStatistics
 
-__all__ = ["Feed", "FeedSubscriptions"]
+__all__ = ["Feed"]
 
 _DATA = frozenset({PriceUpdate, Trade, Quote})
 
@@ -69,15 +70,6 @@ class SequencedSession(Protocol):
     """A session that knows how far it has come in each symbol's sequence."""
 
     def last_sequence(self, symbol: str) -> int | None: ...
-
-
-@frozen
-class FeedSubscriptions:
-    """What a feed wants, what it has asked for, and what the venue has confirmed."""
-
-    wanted: frozenset[Subscription]
-    pending: frozenset[Subscription]
-    confirmed: frozenset[Subscription]
 
 
 class Feed:
@@ -111,10 +103,7 @@ class Feed:
         self._config = config
         self._clock = clock
         self._counters = Counters()
-        self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
-        self._book.want(wanted)
-        self._book_changed = trio.Event()
-        self._seen: dict[str, float] = {}
+        self._subscriptions = SubscriptionKeeper(venue, config, wanted)
         self._session: Session = venue.session()
         self._positions: dict[str, int] = {}
         self._last_recv_ns: int | None = None
@@ -138,7 +127,7 @@ class Feed:
             sink=self,
             on_transition=self._on_transition,
             outbox=self._new_outbox,
-            companions=(self._keep_subscribed,),
+            companions=(self._subscriptions.keep,),
         )
 
     def __repr__(self) -> str:
@@ -178,8 +167,7 @@ class Feed:
 
     @property
     def subscriptions(self) -> FeedSubscriptions:
-        book = self._book
-        return FeedSubscriptions(book.wanted, book.pending, book.confirmed)
+        return self._subscriptions.snapshot()
 
     @property
     def attempt_count(self) -> int:
@@ -199,16 +187,14 @@ class Feed:
 
         Raises `ConfigError` for an unknown channel or an empty symbol, and then changes nothing.
         """
-        self._book.want(self._checked(symbols, channels))
-        self._notify_book()
+        self._subscriptions.want(check_subscriptions(self.venue, symbols, channels))
 
     def unsubscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols no longer. Data that is on its way may still arrive.
 
         Raises `ConfigError` as `subscribe()` does.
         """
-        self._book.unwant(self._checked(symbols, channels))
-        self._notify_book()
+        self._subscriptions.unwant(check_subscriptions(self.venue, symbols, channels))
 
     def reconnect(self, reason: str = "asked for by the application") -> None:
         """Drop the live connection and make a new one, through the back-off."""
@@ -268,8 +254,7 @@ class Feed:
                 else:
                     self._take(item, events, recv_ns, epoch)
         self._mark(valid)
-        if self._config.symbol_stale_s is not None:
-            self._mark_symbols(events)
+        self._subscriptions.saw(events)
         self._publish(events)
 
     @property
@@ -296,12 +281,8 @@ class Feed:
                 counters.heartbeats += 1
             case Ignored():
                 counters.ignored += 1
-            case Subscribed():
-                self._book.confirm(item.subscriptions)
-                self._notify_book()
-            case Unsubscribed():
-                self._book.unsubscribed(item.subscriptions)
-                self._notify_book()
+            case Subscribed() | Unsubscribed():
+                self._subscriptions.acknowledge(item)
             case Refused():
                 self._refused(item, events, recv_ns, epoch)
             case Reply():
@@ -317,8 +298,7 @@ class Feed:
     def _refused(self, item: Refused, events: list[Event], recv_ns: int, epoch: int) -> None:
         subscription = item.subscription
         if subscription is not None:
-            self._book.refuse(subscription)
-            self._notify_book()
+            self._subscriptions.refuse(subscription)
         error = SubscriptionRefused(
             self.venue.name,
             subscription.symbol if subscription else None,
@@ -363,8 +343,7 @@ class Feed:
                 events += self._reconnect_gaps(now_ns, transition.epoch)
             self._counters.connections += 1
             self._session = self.venue.session()
-            self._book.reset()
-            self._seen.clear()
+            self._subscriptions.reset()
         self._publish(events)
 
     def _state_event(self, transition: Transition, now_ns: int) -> FeedStateChanged:
@@ -389,7 +368,7 @@ class Feed:
     def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
         """What was sent between the last read and now is lost, for every symbol that is wanted."""
         session = self._session
-        for symbol in dict.fromkeys(s.symbol for s in self._book.in_order()):
+        for symbol in self._subscriptions.symbols():
             last = session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
             if last is None:
                 last = self._positions.get(symbol)  # nothing came since the gap before
@@ -408,87 +387,9 @@ class Feed:
                 epoch=epoch,
             )
 
-    # --- subscriptions ---
-
-    async def _keep_subscribed(self, connection: Connection) -> None:
-        """Ask for what is wanted and not confirmed, for as long as the connection lives."""
-        while True:
-            now = trio.current_time()
-            stale_at = self._ask_stale_again(now)
-            request = self._book.due(now)
-            if request is not None:
-                for message in (
-                    *(self.venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
-                    *(self.venue.subscribe(request.subscribe) if request.subscribe else ()),
-                ):
-                    await connection.send(message)
-                continue
-            changed = self._book_changed
-            with trio.move_on_at(min(self._book.wake_at(), stale_at)):
-                await changed.wait()
-
-    def _ask_stale_again(self, now: float) -> float:
-        """Subscribe symbols anew that have gone silent; return when to look again."""
-        limit = self._config.symbol_stale_s
-        if limit is None:
-            return math.inf
-        next_look = math.inf
-        for subscription in self._book.in_order():
-            seen = self._seen.setdefault(subscription.symbol, now)
-            if now - seen >= limit:
-                self._book.ask_again([subscription])
-                self._seen[subscription.symbol] = now
-            next_look = min(next_look, self._seen[subscription.symbol] + limit)
-        return next_look
-
-    def _mark_symbols(self, events: list[Event]) -> None:
-        now = trio.current_time()
-        for event in events:
-            if isinstance(event, PriceUpdate | Trade | Quote):
-                self._seen[event.symbol] = now
-
-    def _notify_book(self) -> None:
-        changed, self._book_changed = self._book_changed, trio.Event()
-        changed.set()
+    # --- inside ---
 
     def _new_outbox(self) -> Outbox:
         # Replies belong to the connection that asked for them.
         self._outbox = Outbox(self._config.connection.send_queue_messages)
         return self._outbox
-
-    def _checked(
-        self, symbols: Iterable[str], channels: Sequence[str] | None
-    ) -> list[Subscription]:
-        return check_subscriptions(self.venue, symbols, channels)
-
-
-def check_subscriptions(
-    venue: Venue, symbols: Iterable[str], channels: Sequence[str] | None
-) -> list[Subscription]:
-    """The subscriptions that are meant; `ConfigError` where that cannot be."""
-    if isinstance(symbols, str):
-        raise ConfigError(
-            "symbols", symbols, "must be a collection of symbols", mend=f"use [{symbols!r}]"
-        )
-    if isinstance(channels, str):
-        raise ConfigError(
-            "channels", channels, "must be a collection of channels", mend=f"use [{channels!r}]"
-        )
-    wanted: list[object] = list(dict.fromkeys(symbols))
-    if not wanted:
-        raise ConfigError(
-            "symbols", wanted, "must not be empty", mend="name at least one, such as ['BTC-USD']"
-        )
-    for symbol in wanted:
-        if not (isinstance(symbol, str) and symbol.strip()):
-            raise ConfigError(
-                "symbols", symbol, "must be a non-empty string", mend="use for example 'BTC-USD'"
-            )
-    known = list(venue.channels)
-    for channel in channels or ():
-        if channel not in known:
-            raise ConfigError(
-                "channels", channel, f"{venue.name} has no such channel",
-                mend=f"use some of {known}",
-            )  # fmt: skip
-    return [Subscription(c, str(s)) for c in channels or known[:1] for s in wanted]

@@ -29,14 +29,31 @@ async def open_plain_nursery() -> AsyncIterator[trio.Nursery]:
             finally:
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        if raised is not None and not isinstance(raised, trio.Cancelled):
-            # The user's own exception; `from None` would hide what it was itself raised from.
-            context = raised.__context__
+        own = _without_our_cancellation(raised, group)
+        if own is not None:
+            # `from None` would hide what the user's exception was itself raised from.
+            context = own.__context__
             try:
-                raise raised
+                raise own
             finally:
-                raised.__context__ = context
+                own.__context__ = context
         others = group.split(trio.Cancelled)[1]
         if others is not None and len(others.exceptions) == 1:
             raise others.exceptions[0] from others.exceptions[0].__cause__
         raise
+
+
+def _without_our_cancellation(
+    raised: BaseException | None, group: BaseExceptionGroup[BaseException]
+) -> BaseException | None:
+    """What the block itself raised, or `None` if it was only cancelled.
+
+    `group` is what the nursery raises. It holds no `Cancelled` where the nursery's own
+    cancellation was the only one, and then a group of the user's must lose those as well.
+    """
+    if not isinstance(raised, BaseExceptionGroup):
+        return None if isinstance(raised, trio.Cancelled) else raised
+    cancelled, rest = raised.split(trio.Cancelled)
+    if rest is None or cancelled is None or group.split(trio.Cancelled)[0] is not None:
+        return None if rest is None else raised
+    return rest

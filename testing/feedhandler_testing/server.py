@@ -151,7 +151,7 @@ class MockWebSocketServer:
                 serving.set()
                 if self._listeners:
                     await trio.serve_listeners(
-                        self._serve_tcp, self._listeners, handler_nursery=self._clients
+                        self._serve_tcp, [*self._listeners], handler_nursery=self._clients
                     )
                 await trio.sleep_forever()
 

@@ -415,3 +415,23 @@ async def test_tcp_refused_and_reset() -> None:
         async with WebSocketClient(url) as client:
             with pytest.raises(ConnectionFailed, match="refused"):
                 await client.connect()
+
+
+@pytest.mark.parametrize("steps", range(40))
+async def test_disconnecting_at_any_moment_closes_for_good(
+    autojump_clock: MockClock, server: MockWebSocketServer, steps: int
+) -> None:
+    """Also in the very moment in which the handshake gets done."""
+    async with client_of(server) as client, trio.open_nursery() as nursery:
+
+        async def connect() -> None:
+            with contextlib.suppress(UsageError):
+                await client.connect()
+
+        nursery.start_soon(connect)
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        await client.disconnect()
+        assert client.connection_state is ConnectionState.CLOSED
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.connections == {}

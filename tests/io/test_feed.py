@@ -9,6 +9,8 @@ import pytest
 import trio
 import trio.lowlevel
 from trio.testing import MockClock
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request, TextMessage
 
 from feedhandler import (
     AuthenticationFailed,
@@ -41,6 +43,7 @@ from feedhandler_testing import (
     Refusal,
     Rejection,
     VirtualClock,
+    memory_network,
     price_message,
 )
 
@@ -490,3 +493,43 @@ async def test_the_breaker_can_be_switched_off_and_failures_be_named(
         server.failure_mode = FailureMode.TIMEOUT
         assert "A" in {s.symbol for s in feed.subscriptions.wanted}
         assert "price" in repr(feed)
+
+
+async def test_data_in_the_same_read_as_the_handshake_comes_after_the_state_and_the_gap(
+    autojump_clock: MockClock,
+) -> None:
+    """A venue may send at once; its first data must not overtake what is said about it."""
+    numbers = iter([1, 5])
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        protocol = WSConnection(ConnectionType.SERVER)
+        while not any(isinstance(event, Request) for event in protocol.events()):
+            protocol.receive_data(bytes(await stream.receive_some()))
+        price = TextMessage(data=price_message("A", "1.5", next(numbers)))
+        await stream.send_all(protocol.send(AcceptConnection()) + protocol.send(price))
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+
+        async def dial(target: object) -> trio.abc.Stream:
+            client, server = memory_network()
+            nursery.start_soon(serve, server)
+            return client
+
+        venue = PriceVenue("ws://mock.invalid", dial=dial)
+        async with open_feed(venue, ["A"], clock=VirtualClock()) as feed:
+            events = await until_price(feed, 5)
+    names = [(type(event).__name__, event.epoch) for event in events]
+    assert names == [
+        ("FeedStateChanged", 0),
+        ("FeedStateChanged", 1),
+        ("PriceUpdate", 1),
+        ("FeedStateChanged", 1),
+        ("FeedStateChanged", 2),
+        ("Gap", 2),
+        ("PriceUpdate", 2),
+    ]
+    gap = events[-2]
+    assert isinstance(gap, Gap)
+    assert gap.reason is GapReason.RECONNECT
+    assert gap.from_sequence == 2

@@ -1,0 +1,151 @@
+"""A feed's subscriptions: what is wanted, asked for on each connection, and watched for silence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import trio
+from attrs import frozen
+
+from feedhandler._core.subscriptions import SubscriptionBook
+from feedhandler._io.connection import Connection
+from feedhandler.abc import Subscribed, Subscription, Unsubscribed, Venue
+from feedhandler.config import FeedConfig
+from feedhandler.errors import ConfigError
+from feedhandler.model import Event, PriceUpdate, Quote, Trade
+
+__all__ = ["FeedSubscriptions", "SubscriptionKeeper", "check_subscriptions"]
+
+
+@frozen
+class FeedSubscriptions:
+    """What a feed wants, what it has asked for, and what the venue has confirmed."""
+
+    wanted: frozenset[Subscription]
+    pending: frozenset[Subscription]
+    confirmed: frozenset[Subscription]
+
+
+class SubscriptionKeeper:
+    """Asks the venue for what its book says is due; `keep()` runs beside each connection."""
+
+    def __init__(self, venue: Venue, config: FeedConfig, wanted: Sequence[Subscription]) -> None:
+        self._venue = venue
+        self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
+        self._book.want(wanted)
+        self._changed = trio.Event()
+        self._stale_s = config.symbol_stale_s
+        self._seen: dict[str, float] = {}
+
+    def snapshot(self) -> FeedSubscriptions:
+        book = self._book
+        return FeedSubscriptions(book.wanted, book.pending, book.confirmed)
+
+    def symbols(self) -> list[str]:
+        """The symbols that are wanted, each once, in the order in which they first were."""
+        return list(dict.fromkeys(s.symbol for s in self._book.in_order()))
+
+    def reset(self) -> None:
+        """A new connection: nothing was asked for on it, and nothing is silent yet."""
+        self._book.reset()
+        self._seen.clear()
+
+    # --- what the user wants ---
+
+    def want(self, subscriptions: Iterable[Subscription]) -> None:
+        self._book.want(subscriptions)
+        self._notify()
+
+    def unwant(self, subscriptions: Iterable[Subscription]) -> None:
+        self._book.unwant(subscriptions)
+        self._notify()
+
+    # --- what the venue says ---
+
+    def acknowledge(self, answer: Subscribed | Unsubscribed) -> None:
+        if isinstance(answer, Subscribed):
+            self._book.confirm(answer.subscriptions)
+        else:
+            self._book.unsubscribed(answer.subscriptions)
+        self._notify()
+
+    def refuse(self, subscription: Subscription) -> None:
+        self._book.refuse(subscription)
+        self._notify()
+
+    def saw(self, events: Iterable[Event]) -> None:
+        """Data has come; whose, is noted where silent symbols are watched for."""
+        if self._stale_s is None:
+            return
+        now = trio.current_time()
+        for event in events:
+            if isinstance(event, PriceUpdate | Trade | Quote):
+                self._seen[event.symbol] = now
+
+    # --- the task ---
+
+    async def keep(self, connection: Connection) -> None:
+        """Ask for what is wanted and not confirmed, for as long as the connection lives."""
+        while True:
+            now = trio.current_time()
+            stale_at = self._ask_stale_again(now)
+            request = self._book.due(now)
+            if request is not None:
+                for message in (
+                    *(self._venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
+                    *(self._venue.subscribe(request.subscribe) if request.subscribe else ()),
+                ):
+                    await connection.send(message)
+                continue
+            changed = self._changed
+            with trio.move_on_at(min(self._book.wake_at(), stale_at)):
+                await changed.wait()
+
+    def _ask_stale_again(self, now: float) -> float:
+        """Subscribe symbols anew that have gone silent; return when to look again."""
+        limit = self._stale_s
+        if limit is None:
+            return math.inf
+        seen = self._seen
+        silent = [s for s in self._book.in_order() if now >= seen.setdefault(s.symbol, now) + limit]
+        self._book.ask_again(silent)
+        seen.update((subscription.symbol, now) for subscription in silent)
+        wanted = self.symbols()
+        return min((seen[symbol] + limit for symbol in wanted), default=math.inf)
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+
+def check_subscriptions(
+    venue: Venue, symbols: Iterable[str], channels: Sequence[str] | None
+) -> list[Subscription]:
+    """The subscriptions that are meant; `ConfigError` where that cannot be."""
+    if isinstance(symbols, str):
+        raise ConfigError(
+            "symbols", symbols, "must be a collection of symbols", mend=f"use [{symbols!r}]"
+        )
+    if isinstance(channels, str):
+        raise ConfigError(
+            "channels", channels, "must be a collection of channels", mend=f"use [{channels!r}]"
+        )
+    wanted: list[object] = list(dict.fromkeys(symbols))
+    if not wanted:
+        raise ConfigError(
+            "symbols", wanted, "must not be empty", mend="name at least one, such as ['BTC-USD']"
+        )
+    for symbol in wanted:
+        if not (isinstance(symbol, str) and symbol.strip()):
+            raise ConfigError(
+                "symbols", symbol, "must be a non-empty string", mend="use for example 'BTC-USD'"
+            )
+    known = list(venue.channels)
+    for channel in channels or ():
+        if channel not in known:
+            raise ConfigError(
+                "channels", channel, f"{venue.name} has no such channel",
+                mend=f"use some of {known}",
+            )  # fmt: skip
+    return [Subscription(c, str(s)) for c in channels or known[:1] for s in wanted]
