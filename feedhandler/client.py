@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from random import Random
 from types import TracebackType
 from typing import NoReturn
 
 import trio
+from attrs import evolve
 
 from feedhandler._core.breaker import CircuitBreaker, CircuitBreakerMetrics
 from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
@@ -19,6 +19,7 @@ from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
 from feedhandler._io.clock import SystemClock
 from feedhandler._io.connection import Batch, Endpoint
 from feedhandler._io.dial import dial_tcp
+from feedhandler._io.iteration import Iteration, Unbatched
 from feedhandler._io.mailbox import Mailbox
 from feedhandler._io.nursery import open_plain_nursery
 from feedhandler._io.observer import Transitions
@@ -43,7 +44,7 @@ __all__ = ["CircuitBreakerClient", "WebSocketClient"]
 _S = ConnectionState
 
 
-class WebSocketClient:
+class WebSocketClient(Unbatched[str | bytes]):
     """A WebSocket connection that is made again when it is lost.
 
     ```python
@@ -78,6 +79,7 @@ class WebSocketClient:
         clock: Clock | None = None,
         rng: Random | None = None,
     ) -> None:
+        super().__init__()
         self._config = config or ConnectionConfig()
         endpoint = (
             Endpoint(check_url(url), dial, ssl_context)
@@ -94,7 +96,7 @@ class WebSocketClient:
         self._running = False
         self._nursery: trio.Nursery | None = None
         self._exit = contextlib.AsyncExitStack()
-        self._current: deque[str | bytes] = deque()
+        self._batch: Batch | None = None
         self._supervisor = Supervisor(
             endpoint,
             config=self._config,
@@ -258,30 +260,23 @@ class WebSocketClient:
                     raise
             await self._outbox.wait_change()
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    def batches(self) -> AsyncIterator[Batch]:
         """Iterate over what was received, a batch for each read: the fast way.
 
         Ends when the client was closed. Raises `RetriesExhausted`, or the fatal
         `ConnectionFailed`, when the connection is gone for good, after what was received before.
         There is a checkpoint for each batch.
         """
-        while (batch := await self._next_batch()) is not None:
-            yield batch
+        return Iteration(self._next_batch)
 
-    def __aiter__(self) -> WebSocketClient:
-        return self
-
-    async def __anext__(self) -> str | bytes:
-        """The next message. Ends and raises as `batches()` does; a checkpoint for each read."""
-        while not self._current:
-            batch = await self._next_batch()
-            if batch is None:
-                raise StopAsyncIteration
-            self._current.extend(batch.messages)
-        return self._current.popleft()
+    async def _take_batch(self) -> Sequence[str | bytes] | None:
+        batch = self._batch = await self._next_batch()
+        return None if batch is None else batch.messages
 
     async def _next_batch(self) -> Batch | None:
         await trio.lowlevel.checkpoint()
+        if self._current and self._batch is not None:
+            return evolve(self._batch, messages=self._rest())
         while True:
             batch = self._mailbox.take()
             if batch is not None:

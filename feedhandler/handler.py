@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from random import Random
 from types import TracebackType
@@ -16,6 +15,7 @@ from feedhandler._io.clock import SystemClock
 from feedhandler._io.connection import Endpoint
 from feedhandler._io.dial import dial_tcp
 from feedhandler._io.feed import Feed
+from feedhandler._io.iteration import Iteration, Unbatched
 from feedhandler._io.nursery import open_plain_nursery
 from feedhandler._io.subscriptions import check_subscriptions
 from feedhandler.abc import Clock, TokenProvider, Venue
@@ -26,7 +26,7 @@ from feedhandler.model import Event
 __all__ = ["FeedHandler", "open_feed"]
 
 
-class FeedHandler:
+class FeedHandler(Unbatched[Event]):
     """Many feeds in one nursery, read merged or one by one.
 
     ```python
@@ -39,7 +39,7 @@ class FeedHandler:
 
     Each event goes to one of the two ways of reading, whichever asks first. A feed that gives up
     says so in its stream (`FeedStateChanged`); the merged stream goes on with the others, and
-    raises the first such error when no feed is left.
+    raises the first such error when no feed is left. The order within each feed is kept.
 
     `clock` stamps events, `rng` draws the jitter; each feed gets a generator of its own, forked
     from it. Leaving the block closes the connections politely; leaving it with an exception or a
@@ -55,6 +55,7 @@ class FeedHandler:
         clock: Clock | None = None,
         rng: Random | None = None,
     ) -> None:
+        super().__init__()
         self._config = config or FeedConfig()
         self._policies = policies
         self._clock = clock or SystemClock()
@@ -64,7 +65,6 @@ class FeedHandler:
         self._exit = contextlib.AsyncExitStack()
         self._nursery: trio.Nursery | None = None
         self._change = trio.Event()
-        self._current: deque[Event] = deque()
         self._turn = -1
 
     def __repr__(self) -> str:
@@ -144,25 +144,14 @@ class FeedHandler:
 
     # --- the merged stream ---
 
-    def __aiter__(self) -> FeedHandler:
-        return self
-
-    async def __anext__(self) -> Event:
-        """The next event of any feed; the order within each feed is kept."""
-        while not self._current:
-            events = await self._next()
-            if events is None:
-                raise StopAsyncIteration
-            self._current.extend(events)
-        return self._current.popleft()
-
-    async def batches(self) -> AsyncIterator[list[Event]]:
+    def batches(self) -> AsyncIterator[list[Event]]:
         """Iterate over lists of events, each of one feed's read: the fast way."""
-        while (events := await self._next()) is not None:
-            yield events
+        return Iteration(self._take_batch)
 
-    async def _next(self) -> list[Event] | None:
+    async def _take_batch(self) -> list[Event] | None:
         await trio.lowlevel.checkpoint()
+        if self._current:
+            return self._rest()
         while True:
             change = self._change
             for _ in self._feeds:

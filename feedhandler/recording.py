@@ -111,33 +111,28 @@ class RecordingWriter:
     ) -> None:
         self._zstd.close()  # type: ignore[no-untyped-call]  # zstandard's stubs leave it out
 
-    def open(self, t: int, c: int, url: str) -> None:
-        """Connection `c` to `url` was opened at `t`."""
-        self._record(t, "open", c=c, url=redact_url(url))
-
-    def send(self, t: int, c: int, payload: str | bytes) -> None:
-        """`payload` was sent; secrets in it are replaced."""
-        if isinstance(payload, str):
+    def write(self, record: Record) -> None:
+        """Write one record. Raises `RecordingError` if it lacks what its kind needs."""
+        if record.k != "http" and record.c is None:
+            raise RecordingError(f"a record of kind {record.k!r} needs its connection's number (c)")
+        if record.k in ("send", "recv") and record.payload is None:
+            raise RecordingError(f"a record of kind {record.k!r} needs its payload")
+        # The clock can be set back; the order of records is what counts.
+        self._last_t = max(record.t, self._last_t)
+        payload = record.payload
+        if record.k == "send" and isinstance(payload, str):
             payload = redact_text(payload)
-        self._record(t, "send", c=c, **_encoded(payload))
-
-    def recv(self, t: int, c: int, payload: str | bytes) -> None:
-        """`payload` was received."""
-        self._record(t, "recv", c=c, **_encoded(payload))
-
-    def close(self, t: int, c: int, code: int | None, reason: str | None) -> None:
-        """The connection ended; `code` and `reason` are a Close frame's, where there was one."""
-        self._record(t, "close", c=c, code=code, reason=reason)
-
-    def http(self, t: int, url: str, payload: str | bytes) -> None:
-        """A response to a request for `url`."""
-        self._record(t, "http", url=redact_url(url), **_encoded(payload))
-
-    def _record(self, t: int, k: str, **members: object) -> None:
-        if t < self._last_t:
-            t = self._last_t  # the clock was set back; the order of records is what counts
-        self._last_t = t
-        self._write({"t": t, "k": k, **{n: v for n, v in members.items() if v is not None}})
+        line: dict[str, object | None] = {
+            "t": self._last_t,
+            "k": record.k,
+            "c": record.c,
+            "url": None if record.url is None else redact_url(record.url),
+            "text": payload if isinstance(payload, str) else None,
+            "b64": base64.b64encode(payload).decode() if isinstance(payload, bytes) else None,
+            "code": record.code,
+            "reason": record.reason,
+        }
+        self._write({name: value for name, value in line.items() if value is not None})
 
     def _write(self, line: Mapping[str, object]) -> None:
         data = msgspec.json.encode(line) + b"\n"
@@ -151,12 +146,6 @@ class RecordingWriter:
         self._zstd.flush(self._flush_block)
         self._file.flush()
         self._unflushed = 0
-
-
-def _encoded(payload: str | bytes) -> dict[str, str]:
-    if isinstance(payload, str):
-        return {"text": payload}
-    return {"b64": base64.b64encode(payload).decode()}
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ S  _io.clock
 S  _io.nursery
 S  _io.observer
 S  _io.outbox
+S  _io.iteration
 S  _io.mailbox
 S  _io.dial
 S  _io.wire

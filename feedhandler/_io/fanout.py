@@ -5,12 +5,12 @@ Whatever a policy drops is announced: the subscriber gets a `Gap` in the place o
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 import trio
 
 from feedhandler._core.losses import Losses
+from feedhandler._io.iteration import Iteration, Unbatched
 from feedhandler._io.mailbox import Mailbox
 from feedhandler.config import OverflowPolicy
 from feedhandler.errors import FeedError, SlowConsumer
@@ -25,10 +25,8 @@ from feedhandler.model import (
 
 __all__ = ["Subscriber"]
 
-_SLICE_S = 0.001  # of work between two checkpoints
 
-
-class Subscriber:
+class Subscriber(Unbatched[Event]):
     """One consumer's stream of events, in order.
 
     Iterate over it event by event, or over `batches()`. Ends when the feed is closed; raises the
@@ -45,14 +43,13 @@ class Subscriber:
         policy: OverflowPolicy,
         on_change: Callable[[], None] | None = None,
     ) -> None:
+        super().__init__()
         self._limit = limit
         self._policy = policy
         self._on_change = on_change
         self._mailbox: Mailbox[list[Event]] = Mailbox(max_count=limit)
         self._losses = Losses()
         self._error: FeedError | None = None
-        self._current: deque[Event] = deque()
-        self._checkpoint_due = 0.0
 
     def __repr__(self) -> str:
         return f"<Subscriber {self._policy.value} waiting={self._mailbox.count}/{self._limit}>"
@@ -100,35 +97,16 @@ class Subscriber:
     def take(self) -> list[Event] | None:
         """The events at the front, or `None`."""
         if self._current:
-            events = list(self._current)
-            self._current.clear()
-            return events
+            return self._rest()
         if self._losses:
             return self._losses.take()
         return self._mailbox.take()
 
-    async def batches(self) -> AsyncIterator[list[Event]]:
+    def batches(self) -> AsyncIterator[list[Event]]:
         """Iterate over lists of events as they were received, a list for each read."""
-        while (events := await self._next()) is not None:
-            yield events
+        return Iteration(self._take_batch)
 
-    def __aiter__(self) -> Subscriber:
-        return self
-
-    async def __anext__(self) -> Event:
-        current = self._current
-        if not current:
-            events = await self._next()
-            if events is None:
-                raise StopAsyncIteration
-            current.extend(events)
-            self._checkpoint_due = trio.current_time() + _SLICE_S
-        elif trio.current_time() >= self._checkpoint_due:
-            await trio.lowlevel.checkpoint()
-            self._checkpoint_due = trio.current_time() + _SLICE_S
-        return current.popleft()
-
-    async def _next(self) -> list[Event] | None:
+    async def _take_batch(self) -> list[Event] | None:
         await trio.lowlevel.checkpoint()
         while True:
             events = self.take()

@@ -75,9 +75,16 @@ def replay(*, file: Path, speed: float, plain: bool) -> None:
     "--out", type=click.Path(path_type=Path), required=True, help="File to write; must not exist."
 )
 @click.option(
+    "--venue",
+    default="raw",
+    show_default=True,
+    help="Name to put into the header; of a known venue with --symbol.",
+)
+@click.option("--symbol", "symbols", multiple=True, help="Subscribe to it; may be repeated.")
+@click.option("--channel", "channels", multiple=True, help="Channel of the venue; may be repeated.")
+@click.option(
     "--send", "messages", multiple=True, help="Message to send once connected; may be repeated."
 )
-@click.option("--venue", default="raw", show_default=True, help="Name to put into the header.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -85,12 +92,23 @@ def replay(*, file: Path, speed: float, plain: bool) -> None:
     help="Stop after this long.",
 )
 def record(
-    *, url: str, out: Path, messages: tuple[str, ...], venue: str, seconds: float | None
+    *,
+    url: str,
+    out: Path,
+    venue: str,
+    symbols: tuple[str, ...],
+    channels: tuple[str, ...],
+    messages: tuple[str, ...],
+    seconds: float | None,
 ) -> None:
     """Record what URL sends, through reconnects, until Ctrl-C or --seconds."""
-    from feedhandler.cli.record import run_record
+    from feedhandler.cli.record import Plan, run_record
 
-    _run(run_record, url, out, messages, venue, seconds, Output(plain=True))
+    plan = Plan(
+        url=url, out=out, venue=venue, symbols=symbols, channels=channels, messages=messages,
+        seconds=seconds,
+    )  # fmt: skip
+    _run(run_record, plan, Output(plain=True))
 
 
 @cli.command()

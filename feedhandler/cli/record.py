@@ -4,63 +4,133 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 import trio
+from attrs import define, field, frozen
 
-from feedhandler._core.state import ConnectionState
+from feedhandler._core.state import ConnectionState, Transition
+from feedhandler._io.subscriptions import check_subscriptions
 from feedhandler.cli.board import Output
 from feedhandler.client import WebSocketClient
 from feedhandler.config import BackoffConfig, check_url
-from feedhandler.errors import PeerClosed
-from feedhandler.recording import RecordingWriter
+from feedhandler.errors import PeerClosed, RecordingError
+from feedhandler.recording import Record, RecordingWriter
+from feedhandler.venues import venue_by_name
 
-__all__ = ["run_record"]
+__all__ = ["Plan", "run_record"]
 
 
-async def run_record(
-    url: str,
-    out: Path,
-    messages: Sequence[str],
-    venue: str,
-    seconds: float | None,
-    output: Output,
-) -> int:
-    """Record until `seconds` have gone or Ctrl-C. Returns the exit code."""
-    check_url(url)
-    written = 0
-    async with WebSocketClient(url, backoff=BackoffConfig(max_retries=0)) as client:
+@frozen(kw_only=True)
+class Plan:
+    """What to record. With `symbols`, the venue named `venue` says what is sent to subscribe."""
+
+    url: str
+    out: Path
+    venue: str = "raw"
+    symbols: Sequence[str] = ()
+    channels: Sequence[str] = ()
+    messages: Sequence[str] = ()
+    seconds: float | None = None
+
+    def subscriptions(self) -> tuple[dict[str, list[str]], list[str]]:
+        """The header's ``subscribed``, and what to send on each connection."""
+        if not self.symbols:
+            return {}, [*self.messages]
+        venue = venue_by_name(self.venue, url=self.url)
+        wanted = check_subscriptions(venue, self.symbols, self.channels or None)
+        subscribed: dict[str, list[str]] = {}
+        for subscription in wanted:
+            subscribed.setdefault(subscription.channel, []).append(subscription.symbol)
+        requests = [
+            message if isinstance(message, str) else message.decode()
+            for message in venue.subscribe(wanted)
+        ]
+        return subscribed, [*requests, *self.messages]
+
+
+@define
+class _Log:
+    """Brings what two tasks see, messages and transitions, into the order of time.
+
+    What is received waits in the client's queue, so the end of a connection can be known before
+    the messages that came ahead of it: what is `note`d is written once those are.
+    """
+
+    writer: RecordingWriter
+    messages: int = 0
+    _noted: deque[Record] = field(factory=deque)
+
+    def note(self, record: Record) -> None:
+        self._noted.append(record)
+
+    def received(self, t: int, c: int, messages: Sequence[str | bytes]) -> None:
+        self._write_noted(before=t, c=c)
+        for message in messages:
+            self.writer.write(Record(t, "recv", c, payload=message))
+        self.messages += len(messages)
+
+    def _write_noted(self, *, before: int, c: int) -> None:
+        while self._noted:
+            record = self._noted[0]
+            number = -1 if record.c is None else record.c
+            # A connection was opened before its first message, whatever the clock says.
+            if not (number < c or (number == c and (record.k == "open" or record.t <= before))):
+                return
+            self.writer.write(self._noted.popleft())
+
+    def write_rest(self) -> None:
+        while self._noted:
+            self.writer.write(self._noted.popleft())
+
+
+async def run_record(plan: Plan, output: Output) -> int:
+    """Record until the time is up or Ctrl-C. Returns the exit code."""
+    check_url(plan.url)
+    subscribed, requests = plan.subscriptions()
+    if plan.out.exists():
+        raise RecordingError(
+            f"{plan.out} exists already; name another file, nothing is overwritten"
+        )
+    async with WebSocketClient(plan.url, backoff=BackoffConfig(max_retries=0)) as client:
+        steps = client.transitions()
         # Nothing is written before there is something to write.
         await client.connect()
-        with RecordingWriter(out, venue=venue, subscribed={}) as writer:
+        with RecordingWriter(plan.out, venue=plan.venue, subscribed=subscribed) as writer:
+            log = _Log(writer)
 
             async def follow() -> None:
-                async for step in client.transitions():
-                    now = time.time_ns()
+                async for step in steps:
+                    t, c = _wall_time_ns(step), step.epoch - 1
                     if step.new is ConnectionState.CONNECTED:
-                        await begin(step.epoch - 1)
+                        log.note(Record(t, "open", c, url=plan.url))
+                        for message in requests:
+                            await client.send(message)
+                            log.note(Record(time.time_ns(), "send", c, payload=message))
                     elif step.old is ConnectionState.CONNECTED:
-                        error = step.error
-                        code = error.code if isinstance(error, PeerClosed) else None
-                        reason = error.reason if isinstance(error, PeerClosed) else str(error or "")
-                        writer.close(now, step.epoch - 1, code, reason)
-                        output.console.print(f"disconnected: {error}", soft_wrap=True)
+                        closed = step.error if isinstance(step.error, PeerClosed) else None
+                        code = closed.code if closed else None
+                        reason = closed.reason if closed else str(step.error or step.event.value)
+                        log.note(Record(t, "close", c, code=code, reason=reason))
+                        output.console.print(
+                            f"disconnected: {reason}", highlight=False, soft_wrap=True
+                        )
 
-            async def begin(number: int) -> None:
-                writer.open(time.time_ns(), number, url)
-                for message in messages:
-                    await client.send(message)
-                    writer.send(time.time_ns(), number, message)
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(follow)
-                await begin(0)
-                with trio.move_on_after(math.inf if seconds is None else seconds):
-                    async for batch in client.batches():
-                        for message in batch.messages:
-                            writer.recv(batch.recv_ns, batch.epoch - 1, message)
-                        written += len(batch.messages)
-                nursery.cancel_scope.cancel()
-    output.console.print(f"{written} messages in {out}", highlight=False, soft_wrap=True)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(follow)
+                    with trio.move_on_after(math.inf if plan.seconds is None else plan.seconds):
+                        async for batch in client.batches():
+                            log.received(batch.recv_ns, batch.epoch - 1, batch.messages)
+                    nursery.cancel_scope.cancel()
+            finally:
+                log.write_rest()
+    output.console.print(f"{log.messages} messages in {plan.out}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _wall_time_ns(step: Transition) -> int:
+    """When `step` was, on the wall clock."""
+    return time.time_ns() - round((trio.current_time() - step.at) * 1e9)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import trio
 
+from feedhandler._core.redaction import redact_url
 from feedhandler.cli.board import Board, Output
 from feedhandler.handler import open_feed
 from feedhandler.venues import venue_by_name
@@ -26,7 +27,7 @@ async def run_watch(
     venue = venue_by_name(venue_name, url=url) if url else venue_by_name(venue_name)
     async with trio.open_nursery() as nursery:
         async with open_feed(venue, symbols, channels=channels or None) as feed:
-            board = Board(feed, f"{venue.name}: {venue.url}")
+            board = Board(feed, f"{venue.name}: {redact_url(venue.url)}")
             with board.shown(output, nursery):
                 with trio.move_on_after(math.inf if seconds is None else seconds):
                     async for event in feed:

@@ -1,0 +1,73 @@
+"""Async iterators that need no clean-up when the loop over them is left early."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Generic, Self, TypeVar
+
+import trio
+
+__all__ = ["Iteration", "Unbatched"]
+
+T = TypeVar("T")
+
+_SLICE_S = 0.001  # of work between two checkpoints
+
+
+class Iteration(AsyncIterator[T]):
+    """Yields what `take` gives, until that is `None`.
+
+    An async generator would do the same, but one that is left by `break` or `return` is finished
+    by the garbage collector, at any time and with a warning from trio.
+    """
+
+    def __init__(self, take: Callable[[], Awaitable[T | None]]) -> None:
+        self._take = take
+
+    async def __anext__(self) -> T:
+        item = await self._take()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+
+class Unbatched(ABC, Generic[T]):
+    """Items one by one, from batches.
+
+    There is a checkpoint for each batch, and at least one for each millisecond that the loop body
+    works, so other tasks and cancellation get their turn; between those, an item costs none.
+    """
+
+    def __init__(self) -> None:
+        self._current: deque[T] = deque()
+        self._checkpoint_due = 0.0
+
+    @abstractmethod
+    async def _take_batch(self) -> Sequence[T] | None:
+        """The next batch, with a checkpoint; `None` at the end."""
+
+    def _rest(self) -> list[T]:
+        """Take back what is left of a batch that was begun one by one."""
+        rest = [*self._current]
+        self._current.clear()
+        return rest
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        current = self._current
+        if current:
+            if trio.current_time() >= self._checkpoint_due:
+                await trio.lowlevel.checkpoint()
+                self._checkpoint_due = trio.current_time() + _SLICE_S
+            return current.popleft()
+        while not current:
+            batch = await self._take_batch()
+            if batch is None:
+                raise StopAsyncIteration
+            current.extend(batch)
+        self._checkpoint_due = trio.current_time() + _SLICE_S
+        return current.popleft()
