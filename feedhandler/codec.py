@@ -13,8 +13,11 @@ from typing import Any, Generic, Literal, TypeVar, get_origin
 
 import cattrs
 import msgspec
-from attrs import frozen
+from attrs import frozen, has
+from cattrs.cols import list_structure_factory
+from cattrs.dispatch import StructureHook
 from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_structure_fn, mapping_structure_factory
 
 from feedhandler.errors import DecodeError
 from feedhandler.model import PriceUpdate, Side
@@ -204,8 +207,42 @@ def _is_literal(kind: Any) -> bool:
     return get_origin(kind) is Literal
 
 
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _is_mapping(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
+def _list_hook(kind: Any, converter: cattrs.Converter) -> StructureHook:
+    # cattrs by itself takes any iterable, and so the letters of a string, for a list.
+    return _only(list, "a list", list_structure_factory(kind, converter))
+
+
+def _mapping_hook(kind: Any, converter: cattrs.Converter) -> StructureHook:
+    return _only(dict, "an object", mapping_structure_factory(kind, converter))
+
+
+def _class_hook(kind: Any, converter: cattrs.Converter) -> StructureHook:
+    structure = make_dict_structure_fn(kind, converter)
+    return _only(dict, "an object", structure)
+
+
+def _only(needed: type, told: str, structure: StructureHook) -> StructureHook:
+    def hook(value: Any, kind: Any) -> Any:
+        if not isinstance(value, needed):
+            raise ValueError(f"expected {told}, got {_kind(value)}")
+        return structure(value, kind)
+
+    return hook
+
+
 def _build_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True)
+    converter.register_structure_hook_factory(_is_list, _list_hook)
+    converter.register_structure_hook_factory(_is_mapping, _mapping_hook)
+    converter.register_structure_hook_factory(has, _class_hook)
     converter.register_structure_hook(Decimal, lambda value, _: parse_amount(value))
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(int, _whole)

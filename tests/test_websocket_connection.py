@@ -118,13 +118,13 @@ async def test_concurrent_message_reading(
 async def test_websocket_auth_validation(
     autojump_clock: MockClock, server: MockWebSocketServer, make_client: MakeClient
 ) -> None:
-    server.token = "right"  # noqa: S105  # a test's token
-    async with make_client(token="right") as client:  # noqa: S106  # a test's token
+    server.token = "right"  # a test's token
+    async with make_client(token="right") as client:  # a test's token
         await client.connect()
         headers = dict((await server.next_connection()).request_headers)
         assert headers["authorization"] == "Bearer right"
 
-    async with make_client(token="wrong-secret") as client:  # noqa: S106  # a test's token
+    async with make_client(token="wrong-secret") as client:  # a test's token
         dialled = server.dialled
         with pytest.raises(AuthenticationFailed) as caught:
             await client.reconnect_with_backoff()

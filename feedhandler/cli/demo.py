@@ -13,6 +13,7 @@ import trio
 from attrs import define, field
 
 from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
+from feedhandler._io.nursery import open_plain_nursery
 from feedhandler.cli.board import Board, Output
 from feedhandler.config import BackoffConfig, BreakerConfig, ConnectionConfig, FeedConfig
 from feedhandler.errors import FailureKind
@@ -29,22 +30,34 @@ SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 _START = {"BTC-USD": "65083.67", "ETH-USD": "1919.41", "SOL-USD": "142.10"}
 _TICK_S = 0.01
 
-# Quick enough for thirty seconds; the defaults are ten times slower.
-_CONFIG = FeedConfig(
-    connection=ConnectionConfig(
-        connect_timeout_s=1.0,
-        heartbeat_interval_s=0.4,
-        pong_deadline_s=1.0,
-        frame_stale_s=0.8,
-    ),
-    backoff=BackoffConfig(base_s=0.05, cap_s=1.0, max_retries=0),
-    breaker=BreakerConfig(failure_threshold=5, open_s=1.0, success_threshold=3),
-)
-_POLICIES = {
-    **DEFAULT_POLICIES,
-    FailureKind.MAINTENANCE: FailurePolicy(scale=6, cap_s=1.0),
-    FailureKind.RATE_LIMITED: FailurePolicy(scale=4, cap_s=1.0),
-}
+_SECONDS = 30.0  # what the settings below are made for
+
+
+def _config(scale: float) -> FeedConfig:
+    """Settings that are quick enough to be watched; the defaults are ten times slower."""
+    return FeedConfig(
+        connection=ConnectionConfig(
+            connect_timeout_s=1.0,
+            heartbeat_interval_s=0.4 * scale,
+            pong_deadline_s=1.0 * scale,
+            frame_stale_s=0.8 * scale,
+        ),
+        backoff=BackoffConfig(base_s=0.05 * scale, cap_s=1.0 * scale, max_retries=0),
+        breaker=BreakerConfig(
+            failure_threshold=5,
+            success_threshold=3,
+            open_s=1.0 * scale,
+            open_cap_s=2.0 * scale,
+        ),
+    )
+
+
+def _policies(scale: float) -> dict[FailureKind, FailurePolicy]:
+    return {
+        **DEFAULT_POLICIES,
+        FailureKind.MAINTENANCE: FailurePolicy(scale=6, cap_s=1.0 * scale),
+        FailureKind.RATE_LIMITED: FailurePolicy(scale=4, cap_s=1.0 * scale),
+    }
 
 
 @define
@@ -133,17 +146,23 @@ class _Script:
             self.exchange.server.failure_mode = FailureMode.NONE
 
 
-async def run_demo(seconds: float, seed: int, output: Output) -> int:
-    """Run the demo for `seconds`, then print a summary. Returns the exit code."""
+async def run_demo(seconds: float, seed: int, output: Output, *, tcp: bool = True) -> int:
+    """Run the demo for `seconds`, over TCP or in memory, then print a summary.
+
+    Returns the exit code.
+    """
     from feedhandler_testing import MockWebSocketServer
 
     rng = Random(seed)  # noqa: S311  # prices, not secrets
     kinds: Counter[str] = Counter()
     reconnects = 0
-    async with MockWebSocketServer(tcp=True) as server, trio.open_nursery() as nursery:
+    scale = min(max(seconds / _SECONDS, 0.2), 1.0)
+    async with MockWebSocketServer(tcp=tcp) as server, open_plain_nursery() as nursery:
         exchange = _Exchange(server, rng)
-        venue = PriceVenue(server.url, name="mock exchange")
-        async with open_feed(venue, SYMBOLS, config=_CONFIG, policies=_POLICIES, rng=rng) as feed:
+        venue = PriceVenue(server.url, name="mock exchange", dial=server.dial)
+        async with open_feed(
+            venue, SYMBOLS, config=_config(scale), policies=_policies(scale), rng=rng
+        ) as feed:
             board = Board(feed, f"feedhandler demo: {server.url}")
 
             def show(caption: str) -> None:
@@ -168,7 +187,6 @@ async def run_demo(seconds: float, seed: int, output: Output) -> int:
                 f"latency from the read to the loop body: p50 / p99 {board.latency_text()}",
                 f"at the end: {board.state_line()}",
             ]
-        nursery.cancel_scope.cancel()
     for line in summary:
         output.console.print(line, highlight=False, soft_wrap=True)
     return 0

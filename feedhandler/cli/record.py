@@ -12,6 +12,7 @@ import trio
 from attrs import define, field, frozen
 
 from feedhandler._core.state import ConnectionState, Transition
+from feedhandler._io.nursery import open_plain_nursery
 from feedhandler._io.subscriptions import check_subscriptions
 from feedhandler.cli.board import Output
 from feedhandler.client import WebSocketClient
@@ -112,19 +113,19 @@ async def run_record(plan: Plan, output: Output) -> int:
                     elif step.old is ConnectionState.CONNECTED:
                         closed = step.error if isinstance(step.error, PeerClosed) else None
                         code = closed.code if closed else None
-                        reason = closed.reason if closed else str(step.error or step.event.value)
+                        why = str(step.error or step.event.value)
+                        reason = closed.reason if closed else why
                         log.note(Record(t, "close", c, code=code, reason=reason))
                         output.console.print(
-                            f"disconnected: {reason}", highlight=False, soft_wrap=True
+                            f"disconnected: {why}", highlight=False, soft_wrap=True
                         )
 
             try:
-                async with trio.open_nursery() as nursery:
+                async with open_plain_nursery() as nursery:
                     nursery.start_soon(follow)
                     with trio.move_on_after(math.inf if plan.seconds is None else plan.seconds):
                         async for batch in client.batches():
                             log.received(batch.recv_ns, batch.epoch - 1, batch.messages)
-                    nursery.cancel_scope.cancel()
             finally:
                 log.write_rest()
     output.console.print(f"{log.messages} messages in {plan.out}", highlight=False, soft_wrap=True)

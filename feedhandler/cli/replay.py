@@ -13,6 +13,7 @@ from attrs import define, field
 from rich.progress import Progress
 
 from feedhandler._io.feed import Feed
+from feedhandler._io.nursery import open_plain_nursery
 from feedhandler.cli.board import Output, describe
 from feedhandler.config import FeedConfig
 from feedhandler.errors import RecordingError
@@ -91,13 +92,12 @@ async def replay(
     async with MockWebSocketServer(tcp=True, auto_ack=False) as server:
         venue = venue_by_name(header.venue, url=server.url)
         channels = [channel for channel in channels if channel in venue.channels]
-        async with trio.open_nursery() as nursery:
+        async with open_plain_nursery() as nursery:
             nursery.start_soon(serve, server)
             started = time.perf_counter()
             async with open_feed(venue, symbols, channels=channels or None, config=config) as feed:
                 await _consume(feed, result, done, on_event)
             result.elapsed_s = time.perf_counter() - started
-            nursery.cancel_scope.cancel()
     return result
 
 

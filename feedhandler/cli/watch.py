@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import trio
 
 from feedhandler._core.redaction import redact_url
+from feedhandler._io.nursery import open_plain_nursery
 from feedhandler.cli.board import Board, Output
 from feedhandler.handler import open_feed
 from feedhandler.venues import venue_by_name
@@ -25,14 +26,17 @@ async def run_watch(
 ) -> int:
     """Show `symbols` until `seconds` have gone or Ctrl-C. Returns the exit code."""
     venue = venue_by_name(venue_name, url=url) if url else venue_by_name(venue_name)
-    async with trio.open_nursery() as nursery:
-        async with open_feed(venue, symbols, channels=channels or None) as feed:
-            board = Board(feed, f"{venue.name}: {redact_url(venue.url)}")
-            with board.shown(output, nursery):
-                with trio.move_on_after(math.inf if seconds is None else seconds):
-                    async for event in feed:
-                        line = board.take(event)
-                        if line is not None and not output.live:
-                            output.console.print(line, highlight=False, soft_wrap=True)
-        nursery.cancel_scope.cancel()
+    async with (
+        open_plain_nursery() as nursery,
+        open_feed(venue, symbols, channels=channels or None) as feed,
+    ):
+        board = Board(feed, f"{venue.name}: {redact_url(venue.url)}")
+        with (
+            board.shown(output, nursery),
+            trio.move_on_after(math.inf if seconds is None else seconds),
+        ):
+            async for event in feed:
+                line = board.take(event)
+                if line is not None and not output.live:
+                    output.console.print(line, highlight=False, soft_wrap=True)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterator
 
 import trio
@@ -112,7 +113,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             self._outgoing.notify()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
         with self._exclusive("_receiving", "another task is receiving from this stream"):
             self._check_closed()

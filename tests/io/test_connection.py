@@ -338,7 +338,9 @@ async def test_an_impossible_url_is_refused_without_showing_secrets(url: str, me
 
 async def test_secrets_are_in_no_repr(server: MockWebSocketServer) -> None:
     url = "wss://user:hunter2@host/path?token=hunter2"
-    client = WebSocketClient(url, token="hunter2", headers=[("X-Api-Key", "hunter2")])  # noqa: S106  # a test's token
+    client = WebSocketClient(
+        url, token="hunter2", headers=[("X-Api-Key", "hunter2")]
+    )  # a test's token
     assert "hunter2" not in repr(client)
     assert "hunter2" not in repr(PriceVenue(url))
     with pytest.raises(NotConnected, match=r"async with WebSocketClient\(url\)"):

@@ -1,0 +1,320 @@
+"""The command line: what it prints, how it ends, and that no error is ever a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+import zstandard
+from click.testing import CliRunner, Result
+from rich.console import Console
+from trio.testing import MockClock
+
+from feedhandler.cli.app import cli
+from feedhandler.cli.board import Board, Output
+from feedhandler.cli.demo import run_demo
+from feedhandler.cli.record import Plan, run_record
+from feedhandler.cli.replay import replay
+from feedhandler.cli.watch import run_watch
+from feedhandler.errors import ConfigError, RecordingError
+from feedhandler.handler import open_feed
+from feedhandler.model import Gap, PriceUpdate
+from feedhandler.recording import Record, RecordingWriter, read_recording
+from feedhandler.venues.price import PriceVenue
+from feedhandler_testing import MockWebSocketServer, price_message
+
+COMMANDS = ("demo", "replay", "record", "watch")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def plain() -> tuple[Output, io.StringIO]:
+    text = io.StringIO()
+    return Output(plain=True, console=Console(file=text, width=200)), text
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from feedhandler.cli import main; main()", *arguments]
+
+
+def prices_recording(path: Path, connections: int = 1, each: int = 50) -> Path:
+    with RecordingWriter(path, venue="price", subscribed={"price": ["A"]}) as writer:
+        t = 0
+        for c in range(connections):
+            writer.write(Record(t, "open", c, url="ws://mock.invalid/"))
+            for n in range(each):
+                t += 1_000_000
+                payload = price_message("A", f"{n}.5", c * each + n)
+                writer.write(Record(t, "recv", c, payload=payload))
+            writer.write(Record(t, "close", c, code=1001, reason="bye"))
+    return path
+
+
+# --- help and errors -----------------------------------------------------------------------------
+
+
+def test_help_lists_the_commands() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself(name: str) -> None:
+    result = run(name, "-h")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
+    header = {"format": "feedhandler-recording", "version": 1, "venue": "price", "subscribed": {}}
+    files: dict[str, dict[str, object]] = {
+        "newer": {**header, "version": 7},
+        "kraken": {**header, "venue": "kraken"},
+        "other": {"format": "pcap"},
+        "empty": header,
+    }
+    for name, document in files.items():
+        lines = [json.dumps(document)]
+        if name == "kraken":
+            lines.append('{"t":1,"k":"recv","c":0,"text":"{}"}')
+        text = "".join(f"{line}\n" for line in lines)
+        (folder / f"{name}.zst").write_bytes(zstandard.compress(text.encode()))
+    (folder / "plain.zst").write_text("hello")
+    (folder / "torn.zst").write_bytes((folder / "newer.zst").read_bytes()[:20])
+    closed = "ws://127.0.0.1:9"
+    out = folder / "out.zst"
+    return {
+        "no file": (["replay", folder / "none.zst"], "No such file"),
+        "a folder": (["replay", folder], "Is a directory"),
+        "not compressed": (["replay", folder / "plain.zst"], "not compressed with Zstandard"),
+        "torn header": (["replay", folder / "torn.zst"], "truncated inside its header"),
+        "newer version": (["replay", folder / "newer.zst"], "install a newer feedhandler"),
+        "another format": (["replay", folder / "other.zst"], "is not a recording"),
+        "no messages": (["replay", folder / "empty.zst"], "holds no received message"),
+        "venue without decoder": (["replay", folder / "kraken.zst"], "'kraken': is not known"),
+        "speed 0": (["replay", folder / "empty.zst", "--speed", "0"], "'0' is not a speed"),
+        "speed nan": (["replay", folder / "empty.zst", "--speed", "nan"], "is not a speed"),
+        "unknown venue": (["watch", "coinbse", "A"], "did you mean 'coinbase'"),
+        "unknown channel": (["watch", "coinbase", "A", "--channel", "x"], "no such channel"),
+        "no symbols": (["watch", "coinbase"], "Missing argument"),
+        "blank symbol": (["watch", "coinbase", " "], "must be a non-empty string"),
+        "price without url": (["watch", "price", "A"], "has no address of its own"),
+        "watch http": (["watch", "price", "A", "--url", "http://x"], "scheme must be ws or wss"),
+        "record http": (["record", "https://u:pw@x/", "--out", out], "scheme must be ws or wss"),
+        "record nowhere": (["record", closed, "--out", out], "refused the connection"),
+        "record over": (["record", closed, "--out", folder / "empty.zst"], "exists already"),
+        "record symbol": (
+            ["record", closed, "--out", out, "--symbol", "A"], "venue='raw': is not known",
+        ),
+        "negative time": (["demo", "--seconds", "-1"], "is not in the range"),
+        "no such command": (["dmo"], "No such command"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [
+    "no file", "a folder", "not compressed", "torn header", "newer version", "another format",
+    "no messages", "venue without decoder", "speed 0", "speed nan", "unknown venue",
+    "unknown channel", "no symbols", "blank symbol", "price without url", "watch http",
+    "record http", "record nowhere", "record over", "record symbol", "negative time",
+    "no such command",
+])  # fmt: skip
+def test_an_error_is_one_clear_sentence_and_an_exit_code(tmp_path: Path, name: str) -> None:
+    errors = _errors(tmp_path)
+    arguments, message = errors[name]
+    before = sorted(tmp_path.iterdir())
+    result = run(*arguments)
+    assert result.exit_code in (1, 2), result.output
+    assert isinstance(result.exception, SystemExit)
+    told = [line for line in result.output.splitlines() if line.startswith("Error:")]
+    assert len(told) == 1, result.output
+    assert message in told[0]
+    assert "Traceback" not in result.output
+    assert "pw" not in result.output
+    assert sorted(tmp_path.iterdir()) == before, "nothing is written before it"
+
+
+# --- demo ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [30.0, 10.0])
+async def test_the_demo_shows_every_fault_and_ends_with_a_summary(
+    autojump_clock: MockClock, seconds: float
+) -> None:
+    output, text = plain()
+    assert await run_demo(seconds, 7, output, tcp=False) == 0
+    shown = text.getvalue()
+    for number in range(1, 11):
+        assert f"{number:2}. " in shown, shown
+    for told in (
+        "reset", "malformed:", "gap: BTC-USD sequence, sequence", "no frames for", "1012",
+        "HTTP 429", "the circuit is open", "BTC-USD 6", "reconnects", "gaps announced",
+        "at the end: connected",
+    ):  # fmt: skip
+        assert told in shown, f"{told!r} is not in:\n{shown}"
+
+
+def test_ctrl_c_leaves_the_demo_at_once_and_cleanly() -> None:
+    process = subprocess.Popen(  # noqa: S603  # this Python
+        command("demo", "--plain"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors == "interrupted\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = subprocess.Popen(  # noqa: S603  # this Python
+        command("demo", "--plain", "--seconds", "3"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait(timeout=20)
+
+
+async def test_the_live_table_has_a_row_for_each_symbol() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=140, height=30)
+    async with (
+        MockWebSocketServer() as server,
+        trio.open_nursery() as nursery,
+        open_feed(PriceVenue(server.url, dial=server.dial), ["A", "B"]) as feed,
+    ):
+        board = Board(feed, "the title")
+        connection = await server.next_connection()
+        await connection.send_many([price_message("A", "1.50", 1), price_message("B", "2.25", 1)])
+        with board.shown(Output(plain=False, console=console), nursery):
+            while len(board.rows) < 2:
+                board.take(await anext(feed))
+        nursery.cancel_scope.cancel()
+    for told in ("the title", "1.50", "2.25", "connected", "closed", "0.00 s, attempt 0"):
+        assert told in text.getvalue()
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+def test_replay_ends_with_counts(tmp_path: Path) -> None:
+    result = run("replay", prices_recording(tmp_path / "a.zst"), "--plain")
+    assert result.exit_code == 0, result.output
+    for told in ("messages      50", "PriceUpdate   50", "gaps          0", "decode errors 0"):
+        assert told in result.output
+    assert "messages/s" in result.output
+    assert "latency" in result.output
+
+
+async def test_replay_goes_through_the_reconnects_of_a_recording(tmp_path: Path) -> None:
+    events: list[object] = []
+    result = await replay(
+        prices_recording(tmp_path / "a.zst", connections=3), on_event=events.append
+    )
+    numbers = [event.sequence for event in events if isinstance(event, PriceUpdate)]
+    assert numbers == list(range(150))
+    assert result.kinds["PriceUpdate"] == 150
+    assert result.gaps == 2
+    gaps = [event for event in events if isinstance(event, Gap)]
+    assert [(gap.symbol, gap.from_sequence) for gap in gaps] == [("A", 50), ("A", 100)]
+
+
+async def test_replay_keeps_the_recorded_pace(tmp_path: Path) -> None:
+    path = prices_recording(tmp_path / "a.zst", each=200)  # 0.2 s
+    result = await replay(path, speed=2.0)
+    assert result.elapsed_s >= 0.0995
+    assert result.kinds["PriceUpdate"] == 200
+
+
+async def test_replay_tells_of_a_torn_end(tmp_path: Path) -> None:
+    path = prices_recording(tmp_path / "a.zst", each=2000)
+    path.write_bytes(path.read_bytes()[:-40])
+    result = await replay(path)
+    assert result.torn
+    assert 0 < result.kinds["PriceUpdate"] <= 2000
+
+
+# --- record and watch ----------------------------------------------------------------------------
+
+
+async def test_what_is_recorded_through_a_reconnect_can_be_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "a.zst"
+    output, text = plain()
+    async with MockWebSocketServer(tcp=True) as server, trio.open_nursery() as nursery:
+
+        async def exchange() -> None:
+            for c in range(2):
+                connection = await server.next_connection()
+                assert json.loads(await connection.receive())["symbols"] == ["A"]
+                assert await connection.receive() == "hello"
+                first = c * 3
+                await connection.send_many(
+                    [price_message("A", "1.5", n) for n in range(first, first + 3)]
+                )
+                await connection.send(b"\x01\x02")
+                if c == 0:
+                    await connection.close(1001, "bye")
+
+        nursery.start_soon(exchange)
+        plan = Plan(
+            url=f"{server.url}?token=hunter2", out=path, venue="price", symbols=["A"],
+            messages=["hello"], seconds=1.0,
+        )  # fmt: skip
+        assert await run_record(plan, output) == 0
+    assert f"10 messages in {path}" in text.getvalue()
+    assert "disconnected: the peer closed with code 1001 (bye)" in text.getvalue()
+    with read_recording(path) as recording:
+        assert recording.header.subscribed == {"price": ["A"]}
+        records = list(recording)
+    assert [record.t for record in records] == sorted(record.t for record in records)
+    for c in range(2):
+        own = [record for record in records if record.c == c]
+        kinds = [record.k for record in own]
+        assert kinds[0] == "open"
+        assert kinds.count("send") == 2
+        assert kinds.count("recv") == 5, "3 prices, the acknowledgement, a binary message"
+        assert [r.payload for r in own if isinstance(r.payload, bytes)] == [b"\x01\x02"]
+    assert [(r.code, r.reason) for r in records if r.k == "close"] == [(1001, "bye")]
+    assert [r.c for r in records] == sorted(r.c for r in records if r.c is not None)
+    assert "hunter2" not in repr([record.url for record in records])
+    result = await replay(path)
+    assert result.kinds["PriceUpdate"] == 6
+    assert result.decode_errors == 2, "the binary messages"
+
+
+async def test_a_symbol_of_an_unknown_venue_can_not_be_recorded(tmp_path: Path) -> None:
+    plan = Plan(url="ws://127.0.0.1:9", out=tmp_path / "a", venue="x", symbols=["A"])
+    with pytest.raises(ConfigError, match="is not known"):
+        await run_record(plan, plain()[0])
+    (tmp_path / "a").touch()
+    with pytest.raises(RecordingError, match="nothing is overwritten"):
+        await run_record(Plan(url="ws://127.0.0.1:9", out=tmp_path / "a"), plain()[0])
+
+
+async def test_watch_prints_what_a_venue_sends() -> None:
+    output, text = plain()
+    async with MockWebSocketServer(tcp=True) as server, trio.open_nursery() as nursery:
+
+        async def exchange() -> None:
+            connection = await server.next_connection()
+            await connection.send_many([price_message("A", "1.5", n) for n in (1, 5)])
+
+        nursery.start_soon(exchange)
+        assert await run_watch("price", ["A"], [], server.url, 1.3, output) == 0
+    for told in ("state: connecting -> connected", "gap: A sequence, sequence 2..4", "A 1.5"):
+        assert told in text.getvalue()
