@@ -26,7 +26,7 @@ from feedhandler._io.observer import Transitions
 from feedhandler._io.outbox import Outbox
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import Clock, Dialer, TokenProvider
-from feedhandler.config import BackoffConfig, ConnectionConfig, check_url
+from feedhandler.config import BackoffConfig, ConnectionConfig
 from feedhandler.errors import (
     AlreadyConnected,
     CircuitOpenError,
@@ -81,11 +81,7 @@ class WebSocketClient(Unbatched[str | bytes]):
     ) -> None:
         super().__init__()
         self._config = config or ConnectionConfig()
-        endpoint = (
-            Endpoint(check_url(url), dial, ssl_context)
-            if ssl_context is not None
-            else Endpoint(check_url(url), dial)
-        )
+        endpoint = Endpoint.of(url, dial, ssl_context)
         self._mailbox: Mailbox[Batch] = Mailbox(
             max_count=self._config.buffer_messages, max_bytes=self._config.buffer_bytes
         )

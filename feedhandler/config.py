@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import cattrs
@@ -27,6 +27,7 @@ __all__ = [
     "OverflowPolicy",
     "check_url",
     "feed_config_from_mapping",
+    "valid_url",
 ]
 
 _Validator = Callable[[Any, "Attribute[Any]", Any], None]
@@ -41,7 +42,7 @@ class OverflowPolicy(enum.Enum):
     DISCONNECT = "disconnect"  # the consumer is cut off with SlowConsumer
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -86,20 +87,18 @@ class BackoffConfig:
     """
 
     base_s: float = field(default=0.1, validator=_seconds())
-    factor: float = field(default=2.0)
+    factor: float = 2.0
     cap_s: float = field(default=30.0, validator=_seconds())
     max_retries: int = field(default=5, validator=_count(0))
     jitter: bool = True
     stable_s: float = field(default=10.0, validator=_seconds())
 
-    @factor.validator
-    def _check_factor(self, _: Attribute[float], value: Any) -> None:
-        if not _is_number(value) or not math.isfinite(value) or value < 1:
-            raise ConfigError(
-                "factor", value, "must be a finite number, at least 1", mend="use for example 2.0"
-            )
-
     def __attrs_post_init__(self) -> None:
+        factor = self.factor
+        if not (_is_number(factor) and math.isfinite(factor) and factor >= 1):
+            raise ConfigError(
+                "factor", factor, "must be a finite number, at least 1", mend="use for example 2.0"
+            )
         if self.cap_s < self.base_s:
             raise ConfigError(
                 "cap_s", self.cap_s, f"must not be shorter than base_s={self.base_s:g}",
@@ -225,6 +224,11 @@ def check_url(url: str) -> str:
             mend="remove the part after '#'",
         )  # fmt: skip
     return url
+
+
+def valid_url(_: Any, __: Attribute[str], value: str) -> None:
+    """`check_url` as a validator of attrs, for venues."""
+    check_url(value)
 
 
 def redact_url_safely(url: str) -> str:

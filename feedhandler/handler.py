@@ -19,7 +19,7 @@ from feedhandler._io.iteration import Iteration, Unbatched
 from feedhandler._io.nursery import open_plain_nursery
 from feedhandler._io.subscriptions import check_subscriptions
 from feedhandler.abc import Clock, TokenProvider, Venue
-from feedhandler.config import FeedConfig, check_url
+from feedhandler.config import FeedConfig
 from feedhandler.errors import ConfigError, FailureKind, UsageError
 from feedhandler.model import Event
 
@@ -114,11 +114,10 @@ class FeedHandler(Unbatched[Event]):
                 mend="use a value that fits feedhandler.abc.Venue, such as Coinbase()",
             )  # fmt: skip
         subscriptions = check_subscriptions(venue, symbols, channels)
-        dial = venue.dial or dial_tcp
-        url = check_url(venue.url)
+        endpoint = Endpoint.of(venue.url, venue.dial or dial_tcp, ssl_context)
         feed = Feed(
             venue,
-            endpoint=Endpoint(url, dial, ssl_context) if ssl_context else Endpoint(url, dial),
+            endpoint=endpoint,
             config=config or self._config,
             policies=self._policies,
             token=token,

@@ -53,11 +53,9 @@ class ReconnectionState:
     _in_a_row: int = field(default=0, init=False, repr=False)
     _stable_at: float | None = field(default=None, init=False, repr=False)
 
-    @_causes.default
-    def _no_causes(self) -> deque[ConnectionFailed]:
-        return deque(
-            maxlen=self.config.max_retries + 1 if self.config.max_retries else _KEPT_CAUSES
-        )
+    def __attrs_post_init__(self) -> None:
+        kept = self.config.max_retries + 1 if self.config.max_retries else _KEPT_CAUSES
+        self._causes = deque(maxlen=kept)
 
     @property
     def base_backoff(self) -> float:

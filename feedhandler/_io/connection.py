@@ -16,7 +16,7 @@ from feedhandler._core.redaction import redact_url
 from feedhandler._io.outbox import Outbox
 from feedhandler._io.wire import Wire
 from feedhandler.abc import Clock, Dialer, DialTarget
-from feedhandler.config import ConnectionConfig
+from feedhandler.config import ConnectionConfig, check_url
 from feedhandler.errors import ConnectionFailed, ConnectionLost, HandshakeTimeout
 
 __all__ = ["Batch", "Connection", "Endpoint", "Sink"]
@@ -56,9 +56,13 @@ class Endpoint:
     dial: Dialer = field(repr=False)
     ssl_context: ssl.SSLContext | None = field(repr=False)
 
-    @ssl_context.default
-    def _default_context(self) -> ssl.SSLContext | None:
-        return ssl.create_default_context() if urlsplit(self.url).scheme == "wss" else None
+    @classmethod
+    def of(cls, url: str, dial: Dialer, ssl_context: ssl.SSLContext | None) -> Endpoint:
+        """Check the URL; make a context that trusts what the system trusts where none is given."""
+        check_url(url)
+        if ssl_context is None and urlsplit(url).scheme == "wss":
+            ssl_context = ssl.create_default_context()
+        return cls(url, dial, ssl_context)
 
     @property
     def target(self) -> DialTarget:

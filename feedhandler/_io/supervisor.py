@@ -151,7 +151,7 @@ class Supervisor:
                     except (ConnectionFailed, CircuitOpenError) as error:
                         retry = retry or self.state is ConnectionState.CONNECTED
                         until = self._judge(error) if retry else error
-                        if not isinstance(until, float):
+                        if isinstance(until, FeedError):
                             self._advance(ConnectionEvent.GAVE_UP, error=error)
                             return until
                         await self._wait(error, until=until)

@@ -27,7 +27,7 @@ from feedhandler.abc import (
     Subscription,
 )
 from feedhandler.codec import FastDecoder, parse_amount, parse_time_ns
-from feedhandler.config import check_url
+from feedhandler.config import valid_url
 from feedhandler.errors import DecodeError
 from feedhandler.model import Event, Gap, GapReason, Quote, Side, Trade
 
@@ -45,7 +45,7 @@ _TAKER = {"BUY": Side.SELL, "SELL": Side.BUY}
 class Coinbase:
     """Coinbase Advanced Trade's public market data; symbols are its product ids, ``BTC-USD``."""
 
-    url: str = field(default=URL, converter=check_url, repr=redact_url)
+    url: str = field(default=URL, validator=valid_url, repr=redact_url)
     name: str = field(default="coinbase", kw_only=True)
     dial: Dialer | None = field(default=None, kw_only=True, repr=False)
 

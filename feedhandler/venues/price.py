@@ -35,7 +35,7 @@ from feedhandler.abc import (
     Unsubscribed,
 )
 from feedhandler.codec import FastDecoder, PriceParser
-from feedhandler.config import check_url
+from feedhandler.config import valid_url
 from feedhandler.errors import DecodeError
 from feedhandler.model import Event, Gap, GapReason
 
@@ -53,7 +53,7 @@ class PriceVenue:
     ```
     """
 
-    url: str = field(converter=check_url, repr=redact_url)
+    url: str = field(validator=valid_url, repr=redact_url)
     name: str = field(default="price", kw_only=True)
     dial: Dialer | None = field(default=None, kw_only=True, repr=False)
 

@@ -151,6 +151,11 @@ class MockWebSocketConnection:
         self._closed.set()
         self._arrived.set()
 
+    async def wait_received(self) -> None:
+        """Wait until the client has read all that was sent (memory streams; TCP: does nothing)."""
+        if isinstance(self._stream, MemoryStream):
+            await self._stream.wait_received()
+
     def hold(self, *, held: bool = True) -> None:
         """Keep back all bytes to the client, or let them go again (memory streams only)."""
         if not isinstance(self._stream, MemoryStream):

@@ -55,7 +55,8 @@ class Disconnect:
     """The end of each connection, once it has sent `after` messages.
 
     `how` is a ``close`` with `code` and `reason`, a ``reset``, or the ``end`` of the stream
-    without a Close frame. Live connections that have sent as many end at once.
+    without a Close frame. Live connections that have sent as many end at once. What was sent
+    before arrives first.
     """
 
     mode: ClassVar[FailureMode] = FailureMode.DISCONNECT

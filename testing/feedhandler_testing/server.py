@@ -311,6 +311,8 @@ class MockWebSocketServer:
         failure = self._failure
         if not isinstance(failure, Disconnect) or connection.sent < failure.after:
             return
+        # A reset loses what is on its way, and that could be the answer to the handshake.
+        await connection.wait_received()
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await end_connection(connection, failure.how, failure.code, failure.reason)
 

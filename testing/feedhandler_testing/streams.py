@@ -68,6 +68,12 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._outgoing.held = held
         self._outgoing.notify()
 
+    async def wait_received(self) -> None:
+        """Wait until the other side has received all that was sent, or will receive no more."""
+        pipe = self._outgoing
+        while pipe.buffer and not (pipe.broken or pipe.abandoned):
+            await pipe.changed()
+
     # --- trio's stream ---
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

@@ -1,0 +1,227 @@
+"""The public API, used as its users would: this file is checked, and never run."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from random import Random
+from typing import assert_type
+
+import trio
+
+from feedhandler import (
+    DEFAULT_POLICIES,
+    BackoffConfig,
+    Batch,
+    CircuitBreaker,
+    CircuitBreakerClient,
+    CircuitBreakerMetrics,
+    CircuitState,
+    Coinbase,
+    ConnectionConfig,
+    ConnectionState,
+    DecodeError,
+    DecodeFailed,
+    Event,
+    FailureKind,
+    FailurePolicy,
+    Feed,
+    FeedConfig,
+    FeedHandler,
+    FeedStateChanged,
+    FeedStatistics,
+    Gap,
+    GapReason,
+    OverflowPolicy,
+    PriceParser,
+    PriceUpdate,
+    PriceVenue,
+    Quote,
+    RetriesExhausted,
+    Side,
+    Subscriber,
+    SubscriptionFailed,
+    Trade,
+    Transition,
+    WebSocketClient,
+    dial_tcp,
+    feed_config_from_mapping,
+    open_feed,
+    venue_by_name,
+)
+from feedhandler.abc import Clock, Dialer, DialTarget, Ignored, Subscription, TokenProvider, Venue
+from feedhandler.recording import Record, RecordingWriter, read_recording
+from feedhandler_testing import (
+    Disconnect,
+    FailureMode,
+    MockWebSocketConnection,
+    MockWebSocketServer,
+    VirtualClock,
+    price_message,
+)
+
+# --- feeds ---------------------------------------------------------------------------------------
+
+
+async def consume(feed: Feed) -> None:
+    async for event in feed:
+        match event:
+            case PriceUpdate() | Trade():
+                assert_type(event.price, Decimal)
+                assert_type(event.side, Side)
+                assert_type(event.recv_ns, int)
+            case Quote():
+                assert_type(event.bid, Decimal | None)
+            case Gap():
+                assert_type(event.reason, GapReason)
+                assert_type(event.symbol, str | None)
+            case FeedStateChanged():
+                assert_type(event.new, ConnectionState)
+                assert_type(event.failure, FailureKind | None)
+                assert_type(event.next_attempt_ns, int | None)
+            case DecodeFailed():
+                assert_type(event.error, DecodeError)
+            case SubscriptionFailed():
+                print(event.error.detail)
+    async for events in feed.batches():
+        assert_type(events, list[Event])
+
+
+async def embed(context: ssl.SSLContext) -> None:
+    config = FeedConfig(
+        connection=ConnectionConfig(heartbeat_interval_s=5, pong_deadline_s=12.5),
+        backoff=BackoffConfig(max_retries=0),
+        overflow=OverflowPolicy.CONFLATE,
+    )
+    policies = {**DEFAULT_POLICIES, FailureKind.RESET: FailurePolicy(scale=2.0)}
+    async with open_feed(
+        Coinbase(),
+        ["BTC-USD"],
+        channels=["trades", "ticker"],
+        config=config,
+        policies=policies,
+        headers=[("X-Name", "value")],
+        ssl_context=context,
+        rng=Random(1),
+    ) as feed:
+        assert_type(feed, Feed)
+        feed.subscribe(["ETH-USD"])
+        feed.unsubscribe({"BTC-USD"}, channels=["trades"])
+        assert_type(feed.state, ConnectionState)
+        assert_type(feed.statistics(), FeedStatistics)
+        assert_type(feed.subscriptions.confirmed, frozenset[Subscription])
+        with feed.subscriber(overflow=OverflowPolicy.DROP_OLDEST, buffer_events=10) as extra:
+            assert_type(extra, Subscriber)
+            assert_type(await anext(extra), Event)
+        try:
+            await consume(feed)
+        except RetriesExhausted as error:
+            print(error.causes)
+
+
+async def many(venues: Sequence[Venue]) -> None:
+    async with FeedHandler(clock=VirtualClock()) as handler:
+        feeds = [handler.add(venue, ["A"]) for venue in venues]
+        assert_type(feeds, list[Feed])
+        async for event in handler:
+            assert_type(event, Event)
+
+
+def settings(table: dict[str, object]) -> FeedConfig:
+    return feed_config_from_mapping(table)
+
+
+# --- a venue, a dialer, a clock and a token of one's own ----------------------------------------
+
+
+class Session:
+    def decode(self, message: str | bytes, *, recv_ns: int, epoch: int) -> list[Event | Ignored]:
+        return [Ignored(str(message))]
+
+
+class MyVenue:
+    name = "mine"
+    url = "wss://host/"
+    channels = ("trades",)
+    dial = None
+
+    def session(self) -> Session:
+        return Session()
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
+        return [subscription.symbol for subscription in subscriptions]
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
+        return []
+
+
+class MyClock:
+    def time_ns(self) -> int:
+        return 0
+
+
+async def my_dial(target: DialTarget) -> trio.abc.Stream:
+    return await dial_tcp(target)
+
+
+async def my_token() -> str:
+    return "token"
+
+
+venue: Venue = MyVenue()
+known: list[Venue] = [Coinbase(), PriceVenue("ws://host/"), venue_by_name("coinbase")]
+clock: Clock = MyClock()
+dialer: Dialer = my_dial
+provider: TokenProvider = my_token
+
+
+# --- clients -------------------------------------------------------------------------------------
+
+
+async def client() -> None:
+    async with WebSocketClient("wss://host/", dial=my_dial, token=my_token, clock=clock) as one:
+        await one.connect()
+        assert_type(one.is_connected, bool)
+        assert_type(one.connection_state, ConnectionState)
+        await one.send("text")
+        await one.send(b"binary")
+        async for message in one:
+            assert_type(message, str | bytes)
+        async for batch in one.batches():
+            assert_type(batch, Batch)
+        async for step in one.transitions():
+            assert_type(step, Transition)
+        await one.reconnect_with_backoff()
+        await one.disconnect()
+    metrics = CircuitBreakerMetrics()
+    guarded = CircuitBreakerClient(WebSocketClient("wss://host/"), CircuitBreaker(), metrics)
+    async with guarded as two:
+        await two.connect()
+        assert_type(two.circuit_breaker.state, CircuitState)
+
+
+def parse(data: bytes) -> Decimal:
+    parser = PriceParser()
+    assert_type(parser.parse_json(data), PriceUpdate)
+    return parser.validate_price(parser.preserve_precision("1.50"))
+
+
+# --- recordings and the kit ----------------------------------------------------------------------
+
+
+def recordings() -> None:
+    with RecordingWriter("a.zst", venue="x", subscribed={"trades": ["A"]}) as writer:
+        writer.write(Record(1, "recv", 0, payload="x"))
+    with read_recording("a.zst") as recording:
+        for record in recording:
+            assert_type(record.payload, str | bytes | None)
+
+
+async def kit() -> AsyncIterator[MockWebSocketConnection]:
+    async with MockWebSocketServer(failure_mode=FailureMode.TIMEOUT, tcp=True) as server:
+        server.failure_mode = Disconnect(how="close", after=3, code=1012)
+        yield await server.next_connection()
+        await server.send_price_update({"symbol": "A"})
+        server.simulate_drop(1)
+        assert_type(price_message("A", "1.5", 1), str)
