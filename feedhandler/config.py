@@ -226,7 +226,7 @@ def check_url(url: str) -> str:
     return url
 
 
-def valid_url(_: Any, __: Attribute[str], value: str) -> None:
+def valid_url(_: Any, __: Any, value: str) -> None:
     """`check_url` as a validator of attrs, for venues."""
     check_url(value)
 

@@ -240,6 +240,7 @@ FAILURES: dict[str, tuple[Failure, FailureKind, float | str]] = {
     "end inside the 101": (BadHandshake(kind="end_inside"), FailureKind.RESET, 0.1),
     "close 1000": (Disconnect(how="close", code=1000), FailureKind.PEER_CLOSED, 0.1),
     "close 1001": (Disconnect(how="close", code=1001), FailureKind.PEER_CLOSED, 0.1),
+    "close 1003": (Disconnect(how="close", code=1003), FailureKind.PEER_CLOSED, 0.1),
     "close 4008": (Disconnect(how="close", code=4008), FailureKind.PEER_CLOSED, 0.1),
     "close 1012": (Disconnect(how="close", code=1012), FailureKind.MAINTENANCE, 2.0),
     "close 1013": (Disconnect(how="close", code=1013), FailureKind.MAINTENANCE, 2.0),

@@ -35,6 +35,7 @@ from feedhandler import (
     WebSocketClient,
     open_feed,
 )
+from feedhandler._core.frames import encode_frame
 from feedhandler_testing import (
     BadHandshake,
     Failure,
@@ -261,6 +262,26 @@ async def test_a_rejection_whose_body_never_ends_is_not_waited_for(
         assert trio.current_time() <= 1.0
 
 
+async def test_pings_leave_nothing_behind(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = ConnectionConfig(heartbeat_interval_s=1, pong_deadline_s=100, frame_stale_s=None)
+    async with client_of(server, config=config) as client:
+        await client.connect()
+        connection = await server.next_connection()
+        await trio.testing.wait_all_tasks_blocked()
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        await trio.sleep(1000.5)
+        assert connection.pings_received == 1000
+        assert trio.lowlevel.current_statistics().tasks_living <= tasks
+        connection.answer_pings = False
+        await (await server.next_connection()).send("made again")
+        assert await anext(client) == "made again"
+        assert connection.pings_received == 1099
+        await trio.testing.wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().tasks_living <= tasks
+
+
 # --- bounds --------------------------------------------------------------------------------------
 
 
@@ -288,6 +309,32 @@ async def test_a_thousand_reconnects_leave_nothing(
         assert feed.statistics().connections >= 1000
         assert trio.lowlevel.current_statistics().tasks_living <= tasks + 6
         assert len(gc.get_objects()) < objects * 1.05 + 500
+
+
+async def test_a_message_in_65536_fragments_arrives_whole(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    """Autobahn's case 9.3.1, with a ping between any two thousand."""
+    count = 65_536
+    async with client_of(server, config=QUIET) as client, trio.open_nursery() as nursery:
+        await client.connect()
+        connection = await server.next_connection()
+
+        async def send() -> None:
+            await connection.send("before")
+            for first in range(0, count, 2000):
+                numbers = range(first, min(first + 2000, count))
+                frames = [
+                    encode_frame(2 if n == 0 else 0, b"x" * 8, fin=n == count - 1) for n in numbers
+                ]
+                await connection.send_raw(b"".join(frames))
+                await connection.ping()
+            await connection.send("after")
+
+        nursery.start_soon(send)
+        assert [await anext(client) for _ in range(3)] == ["before", b"x" * 8 * count, "after"]
+        while connection.pongs_received < 33:
+            await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_memory_is_bounded_for_a_peer_that_floods(
@@ -402,6 +449,39 @@ async def test_tls_over_loopback() -> None:
             async with WebSocketClient(server.url) as client:
                 with pytest.raises(TlsFailed, match="certificate"):
                     await client.reconnect_with_backoff()
+
+
+async def test_tls_that_ends_midway_is_made_again_and_a_wrong_host_is_not() -> None:
+    authority = trustme.CA()
+    client_context = ssl.create_default_context()
+    authority.configure_trust(client_context)
+    contexts = {}
+    for host in ("127.0.0.1", "other.example"):
+        contexts[host] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(host).configure_cert(contexts[host])
+    backoff = BackoffConfig(base_s=0.001)
+    with trio.fail_after(10):
+        async with (
+            MockWebSocketServer(tcp=True, ssl_context=contexts["127.0.0.1"]) as server,
+            WebSocketClient(server.url, ssl_context=client_context, backoff=backoff) as client,
+        ):
+            steps = client.transitions()
+            await client.connect()
+            connection = await server.next_connection()
+            await connection.end()  # the TCP connection, without TLS's own goodbye
+            async for step in steps:
+                if step.error is not None:
+                    assert isinstance(step.error, ConnectionLost)
+                    break
+            await (await server.next_connection()).send("again")
+            assert await anext(client) == "again"
+        async with (
+            MockWebSocketServer(tcp=True, ssl_context=contexts["other.example"]) as server,
+            WebSocketClient(server.url, ssl_context=client_context, backoff=backoff) as client,
+        ):
+            with pytest.raises(TlsFailed, match=r"certificate .* not valid for '127"):
+                await client.reconnect_with_backoff()
+            assert client.epoch == 0
 
 
 async def test_tcp_refused_and_reset() -> None:
