@@ -19,7 +19,8 @@ from feedhandler._io.dial import dial_tcp
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.feed import Feed
 from feedhandler._io.subscriptions import FeedSubscriptions
-from feedhandler.client import CircuitBreakerClient, WebSocketClient
+from feedhandler.circuit import CircuitBreakerClient
+from feedhandler.client import WebSocketClient
 from feedhandler.codec import PriceParser
 from feedhandler.config import (
     BackoffConfig,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
 __all__ = ["Counters", "FeedStatistics", "Histogram"]
 
@@ -37,17 +37,7 @@ class Counters:
     connections: int = 0
 
     def snapshot(self) -> FeedStatistics:
-        return FeedStatistics(
-            batches=self.batches,
-            messages=self.messages,
-            bytes=self.bytes,
-            events=self.events,
-            gaps=self.gaps,
-            decode_errors=self.decode_errors,
-            ignored=self.ignored,
-            heartbeats=self.heartbeats,
-            connections=self.connections,
-        )
+        return FeedStatistics(**asdict(self))
 
 
 @define

@@ -29,6 +29,7 @@ P  _core.subscriptions
 P  _core.sequence
 P  _core.losses
 P  _core.frames
+P  _core.upgrade
 P  codec
 P  venues.price
 P  venues.coinbase
@@ -50,6 +51,7 @@ S  _io.subscriptions
 S  _io.feed
 S  recording
 S  client
+S  circuit
 S  handler
 S  feedhandler
 S  cli.*

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
+from feedhandler.model import Gap, GapReason
+
 __all__ = ["Hole", "Order", "SequenceTracker"]
 
 K = TypeVar("K", bound=Hashable)
@@ -31,6 +33,21 @@ class Hole:
     @property
     def missing(self) -> int:
         return self.last_missing - self.first_missing + 1
+
+    def as_gap(self, symbol: str | None, *, recv_ns: int, venue: str, epoch: int) -> Gap:
+        """The event that announces the hole; `symbol` is `None` for that of a connection."""
+        return Gap(
+            symbol=symbol,
+            reason=GapReason.SEQUENCE,
+            from_sequence=self.first_missing,
+            to_sequence=self.last_missing,
+            from_ns=None,
+            to_ns=recv_ns,
+            missing=self.missing,
+            recv_ns=recv_ns,
+            venue=venue,
+            epoch=epoch,
+        )
 
 
 class SequenceTracker(Generic[K]):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from email.utils import parsedate_to_datetime
 from random import Random
 
 import h11
@@ -23,15 +22,13 @@ import trio_websocket
 from wsproto.utilities import ProtocolError, generate_accept_token
 
 from feedhandler._core.frames import FrameSplitter, Opcode, Passed, encode_frame
+from feedhandler._core.upgrade import rejection_of, upgrade_problem
 from feedhandler.errors import (
-    AuthenticationFailed,
     ConnectionFailed,
     ConnectionLost,
     HandshakeError,
-    HandshakeRejected,
     PeerClosed,
     ProtocolViolation,
-    RateLimited,
 )
 
 __all__ = ["Wire"]
@@ -40,6 +37,7 @@ READ_BYTES = 65_536
 _HEAD_BYTES = 65_536  # of a response to the opening handshake
 _BODY_BYTES = 1_024  # of a rejection: enough to quote
 _BODY_WAIT_S = 1.0  # a body that is slower is not waited for: the status is what matters
+_KEY = re.compile(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n ]+)")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 Deliver = Callable[[list[str | bytes], int], Awaitable[None]]
@@ -325,9 +323,16 @@ class _SplitStream(trio.abc.Stream):
             received += data
         head, rest = received[: end.end()], received[end.end() :]
         response = _parse_head(head)
+        headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.headers]
         if response.status_code != 101:
-            raise _rejection(response, await self._read_body(head, rest))
-        _check_upgrade(response, self._request, received)
+            body = await self._read_body(head, rest)
+            raise rejection_of(response.status_code, headers, body)
+        key = _KEY.search(self._request)
+        accept = generate_accept_token(key[1] if key else b"").decode()
+        if problem := upgrade_problem(headers, accept=accept):
+            raise HandshakeError(
+                f"the 101 response is not valid: {problem}", received=received[:256]
+            )
         self._upgraded = True
         self._wire.heard()
         self._size = len(rest)
@@ -373,67 +378,6 @@ def _parse_head(head: bytes) -> h11.Response | h11.InformationalResponse:
     if isinstance(event, h11.Response | h11.InformationalResponse):
         return event
     raise HandshakeError("the answer is not an HTTP response", received=head[:256])
-
-
-def _header(response: h11.Response | h11.InformationalResponse, name: bytes) -> str:
-    return ", ".join(v.decode("latin-1") for n, v in response.headers if n == name)
-
-
-def _check_upgrade(
-    response: h11.Response | h11.InformationalResponse, request: bytes, received: bytes
-) -> None:
-    """RFC 6455, section 4.1: what a client has to check in the server's handshake."""
-    problem = None
-    key = re.search(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n]+)", request)
-    if _header(response, b"upgrade").lower() != "websocket":
-        problem = "it has no 'Upgrade: websocket'"
-    elif "upgrade" not in [t.strip() for t in _header(response, b"connection").lower().split(",")]:
-        problem = "it has no 'Connection: Upgrade'"
-    elif key and _header(response, b"sec-websocket-accept").encode() != generate_accept_token(
-        key[1].strip()
-    ):
-        problem = "its Sec-WebSocket-Accept does not belong to our key"
-    elif _header(response, b"sec-websocket-extensions"):
-        problem = "it chose an extension that was not offered"
-    elif _header(response, b"sec-websocket-protocol"):
-        problem = "it chose a subprotocol that was not offered"
-    if problem is not None:
-        raise HandshakeError(f"the 101 response is not valid: {problem}", received=received[:256])
-
-
-def _rejection(
-    response: h11.Response | h11.InformationalResponse, body: bytes
-) -> HandshakeRejected:
-    status = response.status_code
-    kind = HandshakeRejected
-    if status in (418, 429):
-        kind = RateLimited
-    elif status in (401, 403, 407, 451):
-        kind = AuthenticationFailed
-    return kind(
-        status,
-        headers=[(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.headers],
-        body=body,
-        retry_after_s=_retry_after(response),
-    )
-
-
-def _retry_after(response: h11.Response | h11.InformationalResponse) -> float | None:
-    """Seconds to wait, by the response's own clock where it names a date (RFC 9110, 10.2.3)."""
-    value = _header(response, b"retry-after")
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
-    asked, sent = _http_date(value), _http_date(_header(response, b"date"))
-    if asked is None or sent is None:
-        return None
-    return max(0.0, asked - sent)
-
-
-def _http_date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _first_message(group: BaseExceptionGroup[Exception]) -> str:

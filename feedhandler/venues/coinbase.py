@@ -29,7 +29,7 @@ from feedhandler.abc import (
 from feedhandler.codec import FastDecoder, parse_amount, parse_time_ns
 from feedhandler.config import valid_url
 from feedhandler.errors import DecodeError
-from feedhandler.model import Event, Gap, GapReason, Quote, Side, Trade
+from feedhandler.model import Event, Quote, Side, Trade
 
 __all__ = ["Coinbase"]
 
@@ -171,7 +171,7 @@ class CoinbaseSession:
             if order is Order.DUPLICATE:
                 return [Ignored("duplicate")]
             if isinstance(order, Hole):
-                items.append(self._gap(order, recv_ns, epoch))
+                items.append(order.as_gap(None, recv_ns=recv_ns, venue=self._venue, epoch=epoch))
         elif envelope.channel in _OURS:
             raise DecodeError(self._venue, message, [("$.sequence_num", "missing: sequence_num")])
         match envelope.channel:
@@ -249,20 +249,6 @@ class CoinbaseSession:
                 if channel in _OURS
                 for symbol in symbols
             ]
-        )
-
-    def _gap(self, hole: Hole, recv_ns: int, epoch: int) -> Gap:
-        return Gap(
-            symbol=None,
-            reason=GapReason.SEQUENCE,
-            from_sequence=hole.first_missing,
-            to_sequence=hole.last_missing,
-            from_ns=None,
-            to_ns=recv_ns,
-            missing=hole.missing,
-            recv_ns=recv_ns,
-            venue=self._venue,
-            epoch=epoch,
         )
 
 

@@ -37,7 +37,7 @@ from feedhandler.abc import (
 from feedhandler.codec import FastDecoder, PriceParser
 from feedhandler.config import valid_url
 from feedhandler.errors import DecodeError
-from feedhandler.model import Event, Gap, GapReason
+from feedhandler.model import Event
 
 __all__ = ["PriceVenue"]
 
@@ -120,22 +120,9 @@ class PriceSession:
         if order is Order.IN_ORDER or order is Order.FIRST:
             return [update]
         if isinstance(order, Hole):
-            return [self._gap(order, update.symbol, recv_ns, epoch), update]
+            gap = order.as_gap(update.symbol, recv_ns=recv_ns, venue=self._venue, epoch=epoch)
+            return [gap, update]
         return [Ignored("duplicate")]
-
-    def _gap(self, hole: Hole, symbol: str, recv_ns: int, epoch: int) -> Gap:
-        return Gap(
-            symbol=symbol,
-            reason=GapReason.SEQUENCE,
-            from_sequence=hole.first_missing,
-            to_sequence=hole.last_missing,
-            from_ns=None,
-            to_ns=recv_ns,
-            missing=hole.missing,
-            recv_ns=recv_ns,
-            venue=self._venue,
-            epoch=epoch,
-        )
 
     def _control(self, kind: str, message: str | bytes, error: DecodeError) -> Sequence[Control]:
         match kind:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -13,7 +11,7 @@ from wsproto.connection import Connection
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
 from feedhandler._core.frames import Opcode, encode_frame
-from feedhandler_testing.streams import MemoryStream
+from feedhandler_testing.streams import MemoryStream, reset_stream
 
 __all__ = ["MockWebSocketConnection"]
 
@@ -131,17 +129,7 @@ class MockWebSocketConnection:
 
     def drop(self) -> None:
         """Reset the connection: what is on its way is lost."""
-        stream = self._stream
-        if isinstance(stream, MemoryStream):
-            stream.reset()
-        else:
-            transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-            if not isinstance(transport, trio.SocketStream):
-                raise TypeError(f"{transport!r} can't be reset; use `end()` instead")
-            sock = transport.socket
-            if sock.fileno() >= 0:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                sock.close()
+        reset_stream(self._stream)
         self._closed.set()
         self._arrived.set()
 

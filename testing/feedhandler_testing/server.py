@@ -8,7 +8,7 @@ import ssl
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import trio
 from wsproto import ConnectionType, WSConnection
@@ -32,6 +32,7 @@ from feedhandler_testing.failure import (
     Timeout,
     refine,
 )
+from feedhandler_testing.handshake import break_handshake, http_response
 from feedhandler_testing.prices import as_message, frame_of
 from feedhandler_testing.streams import MemoryStream, memory_network
 
@@ -314,7 +315,13 @@ class MockWebSocketServer:
         # A reset loses what is on its way, and that could be the answer to the handshake.
         await connection.wait_received()
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await end_connection(connection, failure.how, failure.code, failure.reason)
+            match failure.how:
+                case "close":
+                    await connection.close(failure.code, failure.reason)
+                case "reset":
+                    connection.drop()
+                case "end":
+                    await connection.end()
 
     async def _shake_hands(self, stream: trio.abc.Stream) -> MockWebSocketConnection | None:
         """Answer the opening handshake; `None` where it does not lead to a connection."""
@@ -334,11 +341,11 @@ class MockWebSocketServer:
             await trio.sleep_forever()
         answer = protocol.send(AcceptConnection())
         if isinstance(failure, BadHandshake):
-            await _break_handshake(stream, failure.kind, answer)
+            await break_handshake(stream, failure.kind, answer)
             return None
         rejection = self._rejection(headers)
         if rejection is not None:
-            await stream.send_all(_http(rejection))
+            await stream.send_all(http_response(rejection))
             return None
         await stream.send_all(answer)
         self.accepted += 1
@@ -385,46 +392,3 @@ class MockWebSocketServer:
             answers.append({"type": f"{kind}d", "symbols": known})
         for answer in answers:
             await connection.send_frame(1, json.dumps(answer, separators=(",", ":")).encode())
-
-
-async def end_connection(
-    connection: MockWebSocketConnection,
-    how: Literal["close", "reset", "end"],
-    code: int,
-    reason: str,
-) -> None:
-    match how:
-        case "close":
-            await connection.close(code, reason)
-        case "reset":
-            connection.drop()
-        case "end":
-            await connection.end()
-
-
-async def _break_handshake(stream: trio.abc.Stream, kind: str, answer: bytes) -> None:
-    match kind:
-        case "garbage":
-            await stream.send_all(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
-        case "html":
-            page = b"<html><body>Service temporarily moved</body></html>"
-            await stream.send_all(_http(Rejection(200, (("Content-Type", "text/html"),), page)))
-        case "wrong_accept":
-            head, _, rest = answer.partition(b"Sec-WebSocket-Accept: ")
-            if not rest:
-                head, _, rest = answer.partition(b"sec-websocket-accept: ")
-            await stream.send_all(head + b"Sec-WebSocket-Accept: AAAA" + rest[4:])
-        case "oversized":
-            line = b"X-Filler: " + b"x" * 1000 + b"\r\n"
-            await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n" + line * 200)
-        case "end_inside":
-            await stream.send_all(answer[: len(answer) // 2])
-        case "reset" if isinstance(stream, MemoryStream):
-            stream.reset()
-
-
-def _http(rejection: Rejection) -> bytes:
-    lines = [f"HTTP/1.1 {rejection.status} Mock"]
-    lines += [f"{name}: {value}" for name, value in rejection.headers]
-    lines += [f"Content-Length: {len(rejection.body)}", "Connection: close", "", ""]
-    return "\r\n".join(lines).encode("latin-1") + rejection.body

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import socket
+import struct
 from collections.abc import Iterator
 
 import trio
 
-__all__ = ["MemoryStream", "memory_network"]
+__all__ = ["MemoryStream", "memory_network", "reset_stream"]
 
 
 class _Pipe:
@@ -168,3 +170,20 @@ def memory_network(limit: int = 1 << 20) -> tuple[MemoryStream, MemoryStream]:
     """A connection's two ends; each direction holds at most `limit` bytes."""
     there, back = _Pipe(limit), _Pipe(limit)
     return MemoryStream(there, back), MemoryStream(back, there)
+
+
+def reset_stream(stream: trio.abc.Stream) -> None:
+    """Reset a connection, of memory or of TCP (also under TLS): what is on its way is lost.
+
+    Raises `TypeError` for a stream that has no such end.
+    """
+    if isinstance(stream, MemoryStream):
+        stream.reset()
+        return
+    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(transport, trio.SocketStream):
+        raise TypeError(f"{transport!r} can't be reset; close it instead")
+    sock = transport.socket
+    if sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()

@@ -28,6 +28,7 @@ from feedhandler import (
 from feedhandler.config import BackoffConfig, ConnectionConfig
 from feedhandler.errors import FeedError
 from feedhandler_testing import (
+    BadHandshake,
     Disconnect,
     Failure,
     FailureMode,
@@ -197,6 +198,8 @@ async def test_spoiled_frames(server: MockWebSocketServer, kind: str, code: int)
         (Refusal(kind="resolve"), NameResolutionFailed),
         (Rejection(503, (("X-A", "b"),), b"maintenance"), HandshakeRejected),
         (Rejection(401), AuthenticationFailed),
+        (BadHandshake(kind="reset"), ConnectionLost),
+        (BadHandshake(kind="end"), ConnectionLost),
     ],
 )
 async def test_refusals(
@@ -209,6 +212,8 @@ async def test_refusals(
         if isinstance(caught.value, HandshakeRejected) and caught.value.status == 503:
             assert ("x-a", "b") in caught.value.headers
             assert caught.value.body == b"maintenance"
+        if failure == BadHandshake(kind="reset"):
+            assert "broke" in str(caught.value)
         server.failure_mode = FailureMode.NONE
         await client.connect()
     assert server.dialled == 2
