@@ -120,42 +120,74 @@ class FrameSplitter:
         """
         if self._need:
             return None
+        while True:
+            self._take_plain(messages)
+            if not self._take_one_plain(messages):
+                return self._take_unusual()
+
+    def _take_plain(self, messages: list[str | bytes]) -> None:
+        """The hot loop: plain frames of at least four bytes and at most 64 KiB, until another."""
+        if self._fragmented:
+            return
         buffer = self._buffer
         position = self._position
         end = len(buffer)
+        limit = self._limit
         append = messages.append
-        while end - position >= 2:
-            first = buffer[position]
-            if first not in _PLAIN or self._fragmented:
-                self._position = position
-                return self._take_unusual()
-            length = buffer[position + 1]
-            start = position + 2
-            if length >= 126:
-                self._position = position
-                header = self._long_header()
-                if header is None:
-                    return None
-                start, length = header
-            if length > self._limit:
-                self._position = position
-                raise MessageTooLarge(self._limit)
+        unpack = _HEAD.unpack_from
+        text_16 = _TEXT_16
+        while end - position >= 4:
+            head, length = unpack(buffer, position)
+            start = position + 4
+            if head != text_16:
+                if head >> 8 not in _PLAIN:
+                    break
+                if head & 0xFF < 126:
+                    length = head & 0xFF
+                    start = position + 2
+                elif head & 0xFF != 126 or length < 126:
+                    break
+            elif length < 126:
+                break
             stop = start + length
-            if stop > end:
+            if stop > end or length > limit:
                 break
             payload = buffer[start:stop]
-            if first == _FINAL_TEXT:
+            if head < _BINARY:
                 try:
                     append(payload.decode())
-                except UnicodeDecodeError as error:
-                    self._position = position
-                    raise ProtocolViolation(1007, f"text that is not UTF-8: {error}") from None
+                except UnicodeDecodeError:
+                    break
             else:
                 append(payload)
             position = stop
         self._position = position
-        self._expect(position)
-        return None
+
+    def _take_one_plain(self, messages: list[str | bytes]) -> bool:
+        """Take a plain frame of any size, if one is at the front; judge what is wrong with it."""
+        buffer = self._buffer
+        position = self._position
+        if self._fragmented or len(buffer) - position < 2 or buffer[position] not in _PLAIN:
+            return False
+        header = self._long_header()
+        if header is None:
+            return False
+        start, length = header
+        if length > self._limit:
+            raise MessageTooLarge(self._limit)
+        stop = start + length
+        if stop > len(buffer):
+            return False
+        payload = buffer[start:stop]
+        if buffer[position] == _FINAL_TEXT:
+            try:
+                messages.append(payload.decode())
+            except UnicodeDecodeError as error:
+                raise ProtocolViolation(1007, f"text that is not UTF-8: {error}") from None
+        else:
+            messages.append(payload)
+        self._position = stop
+        return True
 
     def _expect(self, position: int) -> None:
         """Where the frame at `position` is large and unfinished, collect it in chunks."""
@@ -280,7 +312,10 @@ def _parse_close(payload: bytes) -> tuple[int, str]:
         raise ProtocolViolation(1007, "a Close reason that is not UTF-8") from None
 
 
+_HEAD = struct.Struct("!HH")
 _FINAL_TEXT = 0x81
+_TEXT_16 = 0x817E  # the head of most: whole, unmasked text with a length of 16 bits
+_BINARY = 0x8200  # of two heads that can pass, the binary one is not below it
 _PLAIN = frozenset({_FINAL_TEXT, 0x82})
 _OPCODES = frozenset(Opcode)
 # Those that may be sent (RFC 6455, section 7.4.1, and the IANA registry: 1012 and 1013).

@@ -106,15 +106,23 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
 @example([encode_frame(1, b"a", fin=False), encode_frame(9, b""), encode_frame(0, b"b")], [3])
 def test_any_frames_cut_anywhere_are_what_wsproto_says(sent: list[bytes], cuts: list[int]) -> None:
     data = b"".join(sent)
-    assert split(cut(data, cuts)) == whole(data)
+    messages, end = split(cut(data, cuts))
+    if end == ("violation", 1009):  # wsproto has no limit
+        assert messages == whole(data)[0][: len(messages)]
+    else:
+        assert (messages, end) == whole(data)
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
 def test_any_bytes_give_messages_or_a_violation(data: bytes, cuts: list[int]) -> None:
     # A length over the limit is refused before wsproto would look at the payload.
     messages, end = split(cut(data, cuts))
-    if end != ("violation", 1009):
-        assert (messages, end) == whole(data)
+    if end == ("violation", 1009):
+        return
+    expected, expected_end = whole(data)
+    assert messages == expected
+    # Of a frame that is not finished wsproto judges the text, and this side only the header.
+    assert end == expected_end or None in (end, expected_end)
 
 
 def test_every_cut_of_a_mixed_stream_gives_the_same() -> None:
