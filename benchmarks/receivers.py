@@ -22,7 +22,7 @@ from scenarios import Book, Tick, decoder_of, value_of
 LIMIT = 64 * 2**20
 
 
-class Enough(Exception):  # noqa: N818  # not an error: the last message has come
+class Enough(Exception):  # not an error: the last message has come
     """Everything was received."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
+from feedhandler.errors import DecodeError
 from feedhandler.model import Event
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "Dialer",
     "Heartbeat",
     "Ignored",
+    "Malformed",
     "ReconnectRequested",
     "Refused",
     "Reply",
@@ -76,9 +78,14 @@ class Subscription:
 
 @frozen
 class Subscribed:
-    """The venue confirmed these subscriptions."""
+    """The venue confirmed these subscriptions.
+
+    Where they are `complete`, the venue has listed all that it sends: one that was to end, and is
+    not among them, has ended.
+    """
 
     subscriptions: Sequence[Subscription]
+    complete: bool = False
 
 
 @frozen
@@ -111,6 +118,13 @@ class ReconnectRequested:
 
 
 @frozen
+class Malformed:
+    """The message could not be decoded, but what `decode` returned before this is true of it."""
+
+    error: DecodeError
+
+
+@frozen
 class Heartbeat:
     """The venue is alive and has nothing to say."""
 
@@ -122,7 +136,16 @@ class Ignored:
     what: str
 
 
-Control = Subscribed | Unsubscribed | Refused | Reply | ReconnectRequested | Heartbeat | Ignored
+Control = (
+    Subscribed
+    | Unsubscribed
+    | Refused
+    | Reply
+    | ReconnectRequested
+    | Malformed
+    | Heartbeat
+    | Ignored
+)
 
 
 class Session(Protocol):

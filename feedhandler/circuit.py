@@ -28,7 +28,9 @@ class CircuitBreakerClient:
 
     `inner` must not have been connected yet. `metrics`, if given, are the ones that
     `circuit_breaker` counts in from now on. An attempt that fails, and a connection that is lost,
-    are failures; a connection that delivers data is a success. While the circuit is open,
+    are failures. The first data of a connection is a success, and so is each read while the
+    circuit is half-open; whether a message is good only you can tell, with `record_success()` and
+    `record_failure()`. While the circuit is open,
     `connect()`, `reconnect_with_backoff()` on a client that is not connected, and `send()` without
     a connection fail fast with `CircuitOpenError`, which says until when; the reconnect loop of
     `inner` waits that long.

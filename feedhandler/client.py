@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from random import Random
 from types import TracebackType
@@ -36,6 +37,7 @@ from feedhandler.errors import (
     ForcedDisconnect,
     NotConnected,
     SendQueueFull,
+    UsageError,
 )
 
 __all__ = ["WebSocketClient"]
@@ -85,7 +87,7 @@ class WebSocketClient(Unbatched[str | bytes]):
             max_count=self._config.buffer_messages, max_bytes=self._config.buffer_bytes
         )
         self._outbox = Outbox(self._config.send_queue_messages)
-        self._observers: list[Transitions] = []
+        self._observers: weakref.WeakSet[Transitions] = weakref.WeakSet()
         self._step = trio.Event()
         self._result: FeedError | None = None
         self._running = False
@@ -143,8 +145,7 @@ class WebSocketClient(Unbatched[str | bytes]):
         `connect()` may be called again), `AlreadyConnected`, or `ClientClosed`. When cancelled it
         leaves nothing open.
         """
-        if self.connection_state in (_S.CLOSING, _S.CLOSED):
-            raise ClientClosed("this client is closed; make a new WebSocketClient(url)")
+        self._check_not_closed()
         if self.connection_state is not _S.DISCONNECTED or self._running:
             raise AlreadyConnected(
                 f"this client is {self.connection_state.value}; to make a new connection call "
@@ -159,9 +160,8 @@ class WebSocketClient(Unbatched[str | bytes]):
         `RetriesExhausted` or the fatal `ConnectionFailed` when that will not be, and
         `ClientClosed`. When cancelled, the reconnect that others wait for goes on.
         """
+        self._check_not_closed()
         state = self.connection_state
-        if state in (_S.CLOSING, _S.CLOSED):
-            raise ClientClosed("this client is closed; make a new WebSocketClient(url)")
         epoch = self._supervisor.epoch
         if not self._running:
             self._launch(ConnectionEvent.RECONNECT)
@@ -170,6 +170,7 @@ class WebSocketClient(Unbatched[str | bytes]):
         while self._supervisor.epoch == epoch:
             if not self._running:
                 await self._raise_result()
+            self._check_not_closed()
             await self._step.wait()
         await trio.lowlevel.checkpoint()
 
@@ -217,10 +218,15 @@ class WebSocketClient(Unbatched[str | bytes]):
         state = self._supervisor.reconnection
         return state.attempt_count, state.current_backoff, state.base_backoff
 
+    @property
+    def unsent(self) -> int:
+        """How many messages are queued and not written yet."""
+        return len(self._outbox)
+
     def transitions(self) -> Transitions:
         """An async iterator over all transitions from now on."""
-        observer = Transitions()
-        self._observers.append(observer)
+        observer = Transitions(over=self.connection_state is _S.CLOSED)
+        self._observers.add(observer)
         return observer
 
     def drop(self, error: ConnectionFailed) -> None:
@@ -240,10 +246,13 @@ class WebSocketClient(Unbatched[str | bytes]):
 
         While connected, waits for room in the queue. While reconnecting, a full queue is
         `SendQueueFull`. Raises `NotConnected` when there is no connection and none is being
-        made. If cancelled before it returns, nothing was queued. A message whose writing is
-        interrupted by a disconnect is sent again.
+        made, and `UsageError` for what is no message. If cancelled before it returns, nothing was
+        queued. A message whose writing is interrupted by a disconnect is sent again. What is
+        queued when the client is closed goes out first, as far as `close_timeout_s` allows;
+        `unsent` counts the rest.
         """
         await trio.lowlevel.checkpoint()
+        _check_message(message)
         while True:
             if not self._running or self.connection_state in (_S.CLOSING, _S.CLOSED):
                 raise NotConnected("nothing is connected; call `await client.connect()` first")
@@ -286,10 +295,11 @@ class WebSocketClient(Unbatched[str | bytes]):
 
     # --- the sink of its supervisor ---
 
-    def post(self, batch: Batch) -> None:
+    def post(self, batch: Batch) -> bool:
         """A batch has been read; called by the connection."""
-        self._supervisor.data_is_valid()
+        self._supervisor.data_is_valid(judged=False)
         self._mailbox.post(batch, count=len(batch.messages), size=batch.size)
+        return True
 
     @property
     def full(self) -> bool:
@@ -317,6 +327,10 @@ class WebSocketClient(Unbatched[str | bytes]):
             )
         finally:
             self._running = False
+            if self.connection_state is _S.CLOSING:
+                # Also where whoever asked for the end no longer waits for it.
+                self._supervisor.closed()
+                self._mailbox.close()
             self._mailbox.nudge()
             self._notify()
 
@@ -333,12 +347,18 @@ class WebSocketClient(Unbatched[str | bytes]):
             raise
         if not self._running:
             await self._raise_result()
+        self._check_not_closed()
+
+    def _check_not_closed(self) -> None:
+        if self.connection_state in (_S.CLOSING, _S.CLOSED):
+            raise ClientClosed("this client is closed; make a new WebSocketClient(url)")
 
     async def _raise_result(self) -> NoReturn:
         # The connection may have ended because everything is being cancelled.
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._result is not None:
             raise self._result
+        self._check_not_closed()
         raise NotConnected("nothing is connected; call `await client.connect()` first")
 
     def _on_transition(self, transition: Transition) -> None:
@@ -349,3 +369,18 @@ class WebSocketClient(Unbatched[str | bytes]):
     def _notify(self) -> None:
         step, self._step = self._step, trio.Event()
         step.set()
+        self._outbox.wake()
+
+
+def _check_message(message: str | bytes) -> None:
+    if isinstance(message, str):
+        if not message.isascii():
+            try:
+                message.encode()
+            except UnicodeEncodeError as error:
+                raise UsageError(f"text must be valid Unicode to be sent: {error.reason}") from None
+    elif not isinstance(message, bytes):
+        raise UsageError(
+            f"a message is text (str) or bytes, not {type(message).__name__}; "
+            "encode it first, for example with json.dumps(message)"
+        )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ __all__ = [
     "ConnectionConfig",
     "FeedConfig",
     "OverflowPolicy",
+    "check_headers",
+    "check_token",
     "check_url",
     "feed_config_from_mapping",
     "valid_url",
@@ -77,6 +80,20 @@ def _count(minimum: int) -> _Validator:
     return check
 
 
+def _of(*kinds: type) -> _Validator:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, kinds):
+            told = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise ConfigError(
+                attribute.name,
+                value,
+                f"must be {told}",
+                mend=f"use for example {kinds[0].__name__}",
+            )
+
+    return check
+
+
 @frozen(kw_only=True)
 class BackoffConfig:
     """Exponential back-off: ``delay(n) = min(cap_s, base_s * factor**n)`` for n = 0, 1, 2, …
@@ -90,7 +107,7 @@ class BackoffConfig:
     factor: float = 2.0
     cap_s: float = field(default=30.0, validator=_seconds())
     max_retries: int = field(default=5, validator=_count(0))
-    jitter: bool = True
+    jitter: bool = field(default=True, validator=_of(bool))
     stable_s: float = field(default=10.0, validator=_seconds())
 
     def __attrs_post_init__(self) -> None:
@@ -192,10 +209,14 @@ class FeedConfig:
     while the connection lives, is subscribed anew (`None`: not watched).
     """
 
-    connection: ConnectionConfig = ConnectionConfig()
-    backoff: BackoffConfig = BackoffConfig()
-    breaker: BreakerConfig | None = BreakerConfig()
-    overflow: OverflowPolicy = OverflowPolicy.BLOCK
+    connection: ConnectionConfig = field(
+        default=ConnectionConfig(), validator=_of(ConnectionConfig)
+    )
+    backoff: BackoffConfig = field(default=BackoffConfig(), validator=_of(BackoffConfig))
+    breaker: BreakerConfig | None = field(
+        default=BreakerConfig(), validator=_of(BreakerConfig, type(None))
+    )
+    overflow: OverflowPolicy = field(default=OverflowPolicy.BLOCK, validator=_of(OverflowPolicy))
     buffer_events: int = field(default=65_536, validator=_count(1))
     decode_burst: int = field(default=20, validator=_count(1))
     decode_burst_window_s: float = field(default=1.0, validator=_seconds())
@@ -207,9 +228,17 @@ class FeedConfig:
 def check_url(url: str) -> str:
     """Return `url` if it is an absolute ``ws://`` or ``wss://`` URL; else raise `ConfigError`."""
     mend = "use for example 'wss://host/path'"
+    if not isinstance(url, str):
+        raise ConfigError("url", type(url).__name__, "must be text", mend=mend)
+    if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
+        raise ConfigError(
+            "url", redact_url_safely(url), "must be ASCII without blanks and control characters",
+            mend="percent-encode the path and query, and write the host in its xn-- form",
+        )  # fmt: skip
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ConfigError("url", redact_url_safely(url), str(error), mend=mend) from None
     if parts.scheme not in ("ws", "wss"):
@@ -239,6 +268,41 @@ def redact_url_safely(url: str) -> str:
         return f"{url.partition(':')[0]}:…"
 
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
+_TOKEN = re.compile(r"[!-~]+")
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def check_headers(headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return `headers` if each can be sent (RFC 9110, section 5); else raise `ConfigError`."""
+    for name, value in headers:
+        if not _matches(_HEADER_NAME, name):
+            raise ConfigError(
+                "headers", name, "is not a header's name", mend="use for example 'X-Api-Key'"
+            )
+        if not _matches(_HEADER_VALUE, value):
+            raise ConfigError(
+                "headers", f"{name}: ***",
+                "the value must be Latin-1 text without line breaks and outer blanks",
+                mend="strip it",
+            )  # fmt: skip
+    return tuple(headers)
+
+
+def check_token(token: str) -> str:
+    """Return `token` if it can be sent as a bearer token; else raise `ConfigError`."""
+    if not _matches(_TOKEN, token):
+        raise ConfigError(
+            "token", "***", "must be printable ASCII without blanks and line breaks",
+            mend="strip it; what is read from a file often ends with a line break",
+        )  # fmt: skip
+    return token
+
+
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
 
@@ -246,6 +310,16 @@ def _converter() -> cattrs.Converter:
         # The classes' own validators judge; cattrs' float("x") would lose the value's type.
         return value
 
+    def policy(value: Any, _: type) -> OverflowPolicy:
+        try:
+            return OverflowPolicy(value)
+        except ValueError:
+            raise ConfigError(
+                "overflow", value, "is no overflow policy",
+                mend=f"use one of {[one.value for one in OverflowPolicy]}",
+            ) from None  # fmt: skip
+
+    converter.register_structure_hook(OverflowPolicy, policy)
     for kind in (int, float, bool):
         converter.register_structure_hook(kind, exact)
     converter.register_structure_hook_func(lambda t: t == float | None, lambda value, _: value)
@@ -260,6 +334,10 @@ def feed_config_from_mapping(settings: Mapping[str, Any]) -> FeedConfig:
 
     Raises `ConfigError` that names the first wrong or unknown setting with its path.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(
+            "settings", type(settings).__name__, "must be a table", mend="use tomllib.loads(text)"
+        )
     try:
         return _CONVERTER.structure(settings, FeedConfig)
     except BaseValidationError as group:

@@ -295,12 +295,17 @@ class MessageTooLarge(ProtocolViolation):
 
 
 class MalformedBurst(ConnectionFailed):
-    """Too many messages could not be decoded: `count` of them within `window_s` seconds."""
+    """Too many messages could not be decoded: `count` of them.
+
+    They came within `window_s` seconds or, if that is `None`, without a good one between them and
+    opened the circuit breaker.
+    """
 
     kind = FailureKind.MALFORMED_DATA
 
-    def __init__(self, count: int, window_s: float) -> None:
-        super().__init__(f"{count} malformed messages within {window_s:g} s")
+    def __init__(self, count: int, window_s: float | None = None) -> None:
+        how = "opened the circuit" if window_s is None else f"within {window_s:g} s"
+        super().__init__(f"{count} malformed messages {how}")
         self.count = count
         self.window_s = window_s
 

@@ -20,7 +20,7 @@ from feedhandler._io.nursery import open_plain_nursery
 from feedhandler._io.subscriptions import check_subscriptions
 from feedhandler.abc import Clock, TokenProvider, Venue
 from feedhandler.config import FeedConfig
-from feedhandler.errors import ConfigError, FailureKind, UsageError
+from feedhandler.errors import ConfigError, FailureKind, FeedError, SlowConsumer, UsageError
 from feedhandler.model import Event
 
 __all__ = ["FeedHandler", "open_feed"]
@@ -39,7 +39,9 @@ class FeedHandler(Unbatched[Event]):
 
     Each event goes to one of the two ways of reading, whichever asks first. A feed that gives up
     says so in its stream (`FeedStateChanged`); the merged stream goes on with the others, and
-    raises the first such error when no feed is left. The order within each feed is kept.
+    raises the first such error when no feed is left. `SlowConsumer` it raises at once, because its
+    reader is the one who is slow. The order within each feed is kept. Feeds that have ended and
+    were read to the end are forgotten.
 
     `clock` stamps events, `rng` draws the jitter; each feed gets a generator of its own, forked
     from it. Leaving the block closes the connections politely; leaving it with an exception or a
@@ -66,6 +68,9 @@ class FeedHandler(Unbatched[Event]):
         self._nursery: trio.Nursery | None = None
         self._change = trio.Event()
         self._turn = -1
+        self._closed = False
+        self._begun = False
+        self._error: FeedError | None = None
 
     def __repr__(self) -> str:
         return f"<FeedHandler feeds={len(self._feeds)} running={self._running}>"
@@ -82,6 +87,7 @@ class FeedHandler(Unbatched[Event]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        self._closed = True
         if error is None:
             self._exit.push_async_callback(self.aclose)
         return await self._exit.__aexit__(kind, error, traceback)
@@ -108,6 +114,8 @@ class FeedHandler(Unbatched[Event]):
         """
         if self._nursery is None:
             raise UsageError("enter the handler first: `async with FeedHandler() as handler:`")
+        if self._closed:
+            raise UsageError("this handler is closed; make a new FeedHandler()")
         if not isinstance(venue, Venue):
             raise ConfigError(
                 "venue", venue, "is not a venue",
@@ -127,6 +135,8 @@ class FeedHandler(Unbatched[Event]):
             on_change=self._notify,
             wanted=subscriptions,
         )
+        self._forget_finished()
+        self._begun = True
         self._feeds.append(feed)
         self._running += 1
         feed.start()
@@ -135,6 +145,7 @@ class FeedHandler(Unbatched[Event]):
 
     async def aclose(self) -> None:
         """Close all feeds politely and wait until they are. When cancelled, drops them at once."""
+        self._closed = True
         for feed in self._feeds:
             feed.close()
         while self._running:
@@ -151,6 +162,8 @@ class FeedHandler(Unbatched[Event]):
         await trio.lowlevel.checkpoint()
         if self._current:
             return self._rest()
+        if not (self._feeds or self._closed or self._begun):
+            raise UsageError("there is nothing to read yet: `handler.add(venue, symbols)` first")
         while True:
             change = self._change
             for _ in self._feeds:
@@ -159,14 +172,22 @@ class FeedHandler(Unbatched[Event]):
                 events = self._feeds[self._turn].main_subscriber.take()
                 if events is not None:
                     return events
-            if all(feed.main_subscriber.finished for feed in self._feeds):
+            self._forget_finished()
+            if isinstance(self._error, SlowConsumer) or not self._feeds:
                 # They may have ended because everything is being cancelled.
                 await trio.lowlevel.checkpoint_if_cancelled()
-                for feed in self._feeds:
-                    if feed.main_subscriber.error is not None:
-                        raise feed.main_subscriber.error
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
                 return None
             await change.wait()
+
+    def _forget_finished(self) -> None:
+        """Let go of the feeds that have ended and were read to the end; keep the first error."""
+        for feed in self._feeds:
+            if feed.main_subscriber.finished:
+                self._error = self._error or feed.main_subscriber.error
+        self._feeds = [feed for feed in self._feeds if not feed.main_subscriber.finished]
 
     # --- inside ---
 

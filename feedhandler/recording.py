@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import msgspec
 from attrs import field, frozen
 
-from feedhandler._core.redaction import redact_text, redact_url
+from feedhandler._core.redaction import redact_payload, redact_url
 from feedhandler.errors import RecordingError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = ["Record", "Recording", "RecordingHeader", "RecordingWriter", "read_re
 
 FORMAT = "feedhandler-recording"
 VERSION = 1
+_End = Literal["whole", "torn", "truncated"]
 _KINDS = frozenset({"open", "send", "recv", "close", "http"})
 _MAX_LINE = 64 * 2**20
 _CHUNK = 1 << 18
@@ -120,8 +121,8 @@ class RecordingWriter:
         # The clock can be set back; the order of records is what counts.
         self._last_t = max(record.t, self._last_t)
         payload = record.payload
-        if record.k == "send" and isinstance(payload, str):
-            payload = redact_text(payload)
+        if record.k == "send" and payload is not None:
+            payload = redact_payload(payload)
         line: dict[str, object | None] = {
             "t": self._last_t,
             "k": record.k,
@@ -154,16 +155,18 @@ class RecordingWriter:
 class Recording:
     """A recording that is being read: iterate over its records, once; a context manager.
 
-    A torn end, such as a crash leaves, ends the iteration; `torn` is then true. Everything else
-    that is wrong is one `RecordingError`, which names the line. Memory is bounded by the longest
-    line, and that by 64 MiB.
+    A torn last line ends the iteration, and `torn` is then true. So is `truncated` where the
+    compressed data has no end, such as a crash or half a copy leaves. Everything else that is
+    wrong is one `RecordingError`, which names the line. Memory is bounded by the longest line,
+    and that by 64 MiB.
     """
 
     def __init__(
-        self, path: Path, lines: Iterator[tuple[int, bytes, bool]], file: BinaryIO
+        self, path: Path, lines: Iterator[tuple[int, bytes, _End]], file: BinaryIO
     ) -> None:
         self.path = path
         self.torn = False
+        self.truncated = False
         self._lines = lines
         self._file = file
         self.header = self._read_header()
@@ -180,8 +183,8 @@ class Recording:
         self._file.close()
 
     def _read_header(self) -> RecordingHeader:
-        number, line, whole = next(self._lines, (1, b"", True))
-        if not whole:
+        number, line, end = next(self._lines, (1, b"", "whole"))
+        if end != "whole":
             raise RecordingError(f"{self.path} is truncated inside its header", line=1)
         if not line:
             raise RecordingError(f"{self.path} is empty; it has no header", line=1)
@@ -200,23 +203,27 @@ class Recording:
                 line=number,
             )
         venue, subscribed = header.get("venue"), header.get("subscribed")
-        if not isinstance(venue, str) or not isinstance(subscribed, dict):
+        lists = subscribed.values() if isinstance(subscribed, dict) else [None]
+        symbols = [s for symbols in lists for s in (symbols if isinstance(symbols, list) else [0])]
+        named = all(isinstance(symbol, str) for symbol in symbols)
+        if not (isinstance(venue, str) and isinstance(subscribed, dict) and named):
             raise RecordingError(
-                f"the header of {self.path} lacks 'venue' or 'subscribed'", line=number
+                f"the header of {self.path} needs 'venue', a name, and 'subscribed', which has a "
+                "list of symbols for each channel",
+                line=number,
             )
         return RecordingHeader(venue, subscribed)
 
     def __iter__(self) -> Iterator[Record]:
-        for number, line, whole in self._lines:
+        for number, line, end in self._lines:
             document = _decode(line)
-            if not whole and (document is None or "k" not in document):
+            self.truncated = end == "truncated"
+            if end != "whole" and (document is None or "k" not in document):
                 self.torn = True
                 return
             if document is None:
                 raise RecordingError(f"not a JSON object: {line[:60]!r}", line=number)
             yield _record(document, number)
-            if not whole:
-                self.torn = True
 
 
 def read_recording(path: str | Path) -> Recording:
@@ -241,26 +248,26 @@ def read_recording(path: str | Path) -> Recording:
         raise
 
 
-def _lines(file: BinaryIO, zstd: Any) -> Iterator[tuple[int, bytes, bool]]:
-    """The lines, with their numbers and whether each is whole; a torn end is the last of them."""
+def _lines(file: BinaryIO, zstd: Any) -> Iterator[tuple[int, bytes, _End]]:
+    """The lines, with their numbers and how each ends; only the last one can be torn."""
     rest = io.BytesIO()
     number = 0
     for chunk, intact in _chunks(file, zstd):
         if not intact:
-            yield number + 1, rest.getvalue(), False
+            yield number + 1, rest.getvalue(), "truncated"
             return
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
             rest.write(chunk[start:end])
             start = end + 1
             number += 1
-            yield number, rest.getvalue(), True
+            yield number, rest.getvalue(), "whole"
             rest = io.BytesIO()
         rest.write(chunk[start:])
         if rest.tell() > _MAX_LINE:
             raise RecordingError(f"longer than {_MAX_LINE} bytes", line=number + 1)
     if rest.tell():
-        yield number + 1, rest.getvalue(), False
+        yield number + 1, rest.getvalue(), "torn"
 
 
 def _chunks(file: BinaryIO, zstd: Any) -> Iterator[tuple[bytes, bool]]:
@@ -272,9 +279,11 @@ def _chunks(file: BinaryIO, zstd: Any) -> Iterator[tuple[bytes, bool]]:
             frame = frame or context.decompressobj()
             try:
                 yield frame.decompress(data), True
-            except zstd.ZstdError:
-                yield b"", False
-                return
+            except zstd.ZstdError as error:
+                raise RecordingError(
+                    f"{file.name} is corrupt before its byte {file.tell()}: {error}; "
+                    "get a whole copy of it"
+                ) from error
             data = frame.unused_data
             if frame.eof:
                 frame = None

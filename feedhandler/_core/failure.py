@@ -5,12 +5,13 @@ The decision is one function over one table, and the table is data that a user c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from attrs import frozen
 
-from feedhandler.errors import ConnectionFailed, FailureKind
+from feedhandler.errors import ConfigError, ConnectionFailed, FailureKind
 
 __all__ = ["DEFAULT_POLICIES", "FailurePolicy", "Verdict", "judge"]
 
@@ -30,6 +31,20 @@ class FailurePolicy:
     cap_s: float | None = None
     minimum_s: float = 0.0
     fatal_after: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        for name, value, positive in (
+            ("scale", self.scale, True),
+            ("cap_s", 1.0 if self.cap_s is None else self.cap_s, True),
+            ("minimum_s", self.minimum_s, False),
+            ("fatal_after", self.fatal_after, False),
+        ):
+            if not (math.isfinite(value) and (value > 0 or (value == 0 and not positive))):
+                raise ConfigError(
+                    name, value,
+                    f"must be finite and {'over 0' if positive else 'not negative'}",
+                    mend="see FailurePolicy's defaults",
+                )  # fmt: skip
 
 
 @frozen

@@ -246,6 +246,8 @@ class FrameSplitter:
                 if stop is None:
                     break
                 opcode = first & 0xF
+                if opcode == Opcode.CLOSE and position != begin:
+                    break  # a fragment before it may turn out to be wrong
                 if opcode == Opcode.CLOSE:
                     close = _parse_close(buffer[position + 2 : stop])
             except ProtocolViolation:

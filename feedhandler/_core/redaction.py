@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["REDACTED", "SECRET_NAMES", "redact_headers", "redact_text", "redact_url"]
+__all__ = ["REDACTED", "redact_payload", "redact_text", "redact_url"]
 
 REDACTED = "***"
 
-# Names under which venues and proxies carry credentials, compared without case, '-' and '_'.
-SECRET_NAMES = frozenset(
-    {
-        "accesskey", "accesstoken", "apikey", "apisecret", "auth", "authorization", "bearer",
-        "cbaccesskey", "cbaccesspassphrase", "cbaccesssign", "cookie", "jwt", "key", "listenkey",
-        "passphrase", "password", "privatekey", "proxyauthorization", "secret", "setcookie",
-        "sign", "signature", "token", "xapikey", "xauthtoken", "xmbxapikey",
-    }
+# Parts of the names under which venues and proxies carry credentials, and whole names; both are
+# compared without case, '-' and '_'.
+_SECRET_PARTS = (
+    "accesskey", "accesssign", "apikey", "authorization", "authsig", "bearer", "cookie",
+    "credential", "jwt", "listenkey", "passphrase", "passwd", "password", "privatekey", "secret",
+    "signature", "token",
 )  # fmt: skip
+_SECRET_NAMES = frozenset({"auth", "key", "pass", "sig", "sign"})
+# A request of this kind carries credentials in its other members, whatever their names are.
+_KINDS = ("op", "method", "type", "event", "action", "request")
+_LOGINS = frozenset({"auth", "authenticate", "authorize", "login", "logon"})
 
-_JSON_MEMBER = re.compile(r'("((?:[^"\\]|\\.)*)"\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,{}\[\]"]+)')
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w\-.~+/]+=*")
+_JSON_MEMBER = re.compile(r'("((?:[^"\\]|\\.)*)"\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,{}\[\]"]+)')
+# A listen key in a path: long, and not a word.
+_PATH_KEY = re.compile(r"(?<=/)(?=[\w\-]*[0-9])[\w\-]{24,}(?=/|$)")
 
 
 def _is_secret(name: str) -> bool:
-    return name.lower().replace("-", "").replace("_", "") in SECRET_NAMES
+    plain = name.lower().replace("-", "").replace("_", "")
+    return plain in _SECRET_NAMES or any(part in plain for part in _SECRET_PARTS)
 
 
 def redact_url(url: str) -> str:
-    """Return `url` with its user part and the values of its query replaced by ``***``."""
+    """Return `url` with its user part, its query's values and keys in its path as ``***``."""
     parts = urlsplit(url)
     netloc = parts.netloc
     if "@" in netloc:
@@ -38,20 +45,43 @@ def redact_url(url: str) -> str:
         for pair in parts.query.split("&")
         if pair
     )
-    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
-
-
-def redact_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return `headers` with the values of those that carry credentials replaced."""
-    return [(name, REDACTED if _is_secret(name) else value) for name, value in headers]
+    path = _PATH_KEY.sub(REDACTED, parts.path)
+    return urlunsplit((parts.scheme, netloc, path, query, ""))
 
 
 def redact_text(text: str) -> str:
-    """Return `text` with the values of secret JSON members and bearer tokens replaced."""
+    """Return `text` with the values of secret JSON members and bearer tokens replaced.
 
-    def member(match: re.Match[str]) -> str:
-        if not _is_secret(match[2]):
-            return match[0]
-        return f'{match[1]}"{REDACTED}"'
+    The text is left as it is, byte for byte, where there is nothing to replace.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        text = _JSON_MEMBER.sub(lambda m: f'{m[1]}"{REDACTED}"' if _is_secret(m[2]) else m[0], text)
+    else:
+        redacted = _redacted(document)
+        if redacted != document:
+            text = json.dumps(redacted, separators=(",", ":"))
+    return _BEARER.sub(lambda m: f"{m[1]} {REDACTED}", text)
 
-    return _BEARER.sub(lambda m: f"{m[1]} {REDACTED}", _JSON_MEMBER.sub(member, text))
+
+def redact_payload(payload: str | bytes) -> str | bytes:
+    """`redact_text` for a message; a binary one is redacted where it is text inside."""
+    if isinstance(payload, str):
+        return redact_text(payload)
+    try:
+        return redact_text(payload.decode()).encode()
+    except UnicodeDecodeError:
+        return payload
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    is_login = any(str(value.get(kind, "")).lower() in _LOGINS for kind in _KINDS)
+    return {
+        name: REDACTED if _is_secret(name) or (is_login and name not in _KINDS) else _redacted(item)
+        for name, item in value.items()
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from attrs import define, field, frozen
@@ -24,8 +25,9 @@ class Request:
 class SubscriptionBook:
     """Decides what to ask for and when; a lost acknowledgement is asked for again.
 
-    A request whose confirmation does not come within `ack_deadline_s` is made again, and two
-    requests are at least `pace_s` apart. Orders are kept, so that a run can be repeated.
+    A request whose confirmation does not come within `ack_deadline_s` is made again, the next time
+    after twice as long, and so on up to sixteen times as long. Two requests are at least `pace_s`
+    apart. Orders are kept, so that a run can be repeated.
     """
 
     ack_deadline_s: float
@@ -36,6 +38,7 @@ class SubscriptionBook:
     _unwanted: dict[Subscription, float | None] = field(factory=dict, init=False)
     # what the venue may be sending: asked for on this connection, and not known to have ended
     _asked: set[Subscription] = field(factory=set, init=False)
+    _tries: Counter[Subscription] = field(factory=Counter, init=False)
     _next_request: float = field(default=-math.inf, init=False)
 
     @property
@@ -60,12 +63,15 @@ class SubscriptionBook:
     def want(self, subscriptions: Iterable[Subscription]) -> None:
         for subscription in subscriptions:
             self._wanted.setdefault(subscription, None)
-            self._unwanted.pop(subscription, None)
+            if subscription in self._unwanted:
+                del self._unwanted[subscription]
+                self._tries.pop(subscription, None)
 
     def unwant(self, subscriptions: Iterable[Subscription]) -> None:
         for subscription in subscriptions:
             self._wanted.pop(subscription, None)
             self._confirmed.pop(subscription, None)
+            self._tries.pop(subscription, None)
             if subscription in self._asked:
                 self._unwanted.setdefault(subscription, None)
 
@@ -75,6 +81,7 @@ class SubscriptionBook:
         self._confirmed.clear()
         self._unwanted.clear()
         self._asked.clear()
+        self._tries.clear()
         self._next_request = -math.inf
 
     def due(self, now: float) -> Request | None:
@@ -84,39 +91,45 @@ class SubscriptionBook:
         subscribe = tuple(
             s
             for s, asked in self._wanted.items()
-            if s not in self._confirmed and self._is_due(asked, now)
+            if s not in self._confirmed and now >= self._due_at(s, asked)
         )
-        unsubscribe = tuple(s for s, asked in self._unwanted.items() if self._is_due(asked, now))
+        unsubscribe = tuple(
+            s for s, asked in self._unwanted.items() if now >= self._due_at(s, asked)
+        )
         if not (subscribe or unsubscribe):
             return None
         self._wanted.update(dict.fromkeys(subscribe, now))
         self._unwanted.update(dict.fromkeys(unsubscribe, now))
         self._asked.update(subscribe)
+        self._tries.update((*subscribe, *unsubscribe))
         self._next_request = now + self.pace_s
         return Request(subscribe, unsubscribe)
 
     def wake_at(self) -> float:
         """When something will be due; `math.inf` if nothing will."""
-        open_requests = [
-            asked for s, asked in self._wanted.items() if s not in self._confirmed
-        ] + list(self._unwanted.values())
-        if not open_requests:
-            return math.inf
-        first = min(
-            -math.inf if asked is None else asked + self.ack_deadline_s for asked in open_requests
-        )
-        return max(first, self._next_request)
+        due = [self._due_at(s, t) for s, t in self._wanted.items() if s not in self._confirmed]
+        due += [self._due_at(s, t) for s, t in self._unwanted.items()]
+        return max(min(due), self._next_request) if due else math.inf
 
-    def confirm(self, subscriptions: Iterable[Subscription]) -> None:
-        """The venue confirmed them; what is not wanted is passed over."""
-        for subscription in subscriptions:
+    def confirm(self, subscriptions: Iterable[Subscription], *, complete: bool = False) -> None:
+        """The venue confirmed them; what is not wanted is passed over.
+
+        If they are `complete`, what was to end and is not among them has ended.
+        """
+        listed = dict.fromkeys(subscriptions)
+        for subscription in listed:
             if subscription in self._wanted:
                 self._confirmed[subscription] = None
+                self._tries.pop(subscription, None)
+        if complete:
+            asked = [s for s, at in self._unwanted.items() if at is not None]
+            self.unsubscribed([s for s in asked if s not in listed])
 
     def unsubscribed(self, subscriptions: Iterable[Subscription]) -> None:
         """The venue confirmed that they have ended."""
         for subscription in subscriptions:
             self._unwanted.pop(subscription, None)
+            self._tries.pop(subscription, None)
             if subscription not in self._wanted:
                 self._asked.discard(subscription)
 
@@ -132,6 +145,9 @@ class SubscriptionBook:
             if subscription in self._wanted:
                 self._wanted[subscription] = None
                 self._confirmed.pop(subscription, None)
+                self._tries.pop(subscription, None)
 
-    def _is_due(self, asked: float | None, now: float) -> bool:
-        return asked is None or now >= asked + self.ack_deadline_s
+    def _due_at(self, subscription: Subscription, asked: float | None) -> float:
+        if asked is None:
+            return -math.inf
+        return asked + self.ack_deadline_s * 2.0 ** min(self._tries[subscription] - 1, 4)

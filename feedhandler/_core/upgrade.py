@@ -36,25 +36,25 @@ def upgrade_problem(headers: Headers, *, accept: str) -> str | None:
     return None
 
 
-def rejection_of(status: int, headers: Headers, body: bytes) -> HandshakeRejected:
-    """The error for a response other than 101."""
+def rejection_of(status: int, headers: Headers, body: bytes, *, now_s: float) -> HandshakeRejected:
+    """The error for a response other than 101; `now_s` is the time since the epoch, in seconds."""
     kind = HandshakeRejected
     if status in (418, 429):
         kind = RateLimited
     elif status in (401, 403, 407, 451):
         kind = AuthenticationFailed
-    return kind(status, headers=headers, body=body, retry_after_s=_retry_after_s(headers))
+    return kind(status, headers=headers, body=body, retry_after_s=_retry_after_s(headers, now_s))
 
 
-def _retry_after_s(headers: Headers) -> float | None:
-    """Seconds to wait, by the response's own clock where it names a date (RFC 9110, 10.2.3)."""
+def _retry_after_s(headers: Headers, now_s: float) -> float | None:
+    """Seconds to wait (RFC 9110, 10.2.3); a date is measured by the response's own clock."""
     value = _header(headers, "retry-after")
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
     asked, sent = _http_date(value), _http_date(_header(headers, "date"))
-    if asked is None or sent is None:
+    if asked is None:
         return None
-    return max(0.0, asked - sent)
+    return max(0.0, asked - (now_s if sent is None else sent))
 
 
 def _http_date(text: str) -> float | None:

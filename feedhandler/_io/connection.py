@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import trio
 from attrs import field, frozen
@@ -17,7 +18,13 @@ from feedhandler._io.outbox import Outbox
 from feedhandler._io.wire import Wire
 from feedhandler.abc import Clock, Dialer, DialTarget
 from feedhandler.config import ConnectionConfig, check_url
-from feedhandler.errors import ConnectionFailed, ConnectionLost, HandshakeTimeout
+from feedhandler.errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    DialError,
+    FeedError,
+    HandshakeTimeout,
+)
 
 __all__ = ["Batch", "Connection", "Endpoint", "Sink"]
 
@@ -38,9 +45,12 @@ class Batch:
 
 
 class Sink(Protocol):
-    """Where batches go. `post()` takes each at once; reading waits while it is `full`."""
+    """Where batches go. `post()` takes each at once; reading waits while it is `full`.
 
-    def post(self, batch: Batch, /) -> None: ...
+    It tells whether there was data in the batch: a heartbeat of the venue's is none.
+    """
+
+    def post(self, batch: Batch, /) -> bool: ...
 
     @property
     def full(self) -> bool: ...
@@ -73,6 +83,15 @@ class Endpoint:
             parts.port or (443 if secure else 80),
             self.ssl_context if secure else None,
         )
+
+    @property
+    def credentials(self) -> list[tuple[str, str]]:
+        """The header for the URL's user part, if it has one (RFC 7617)."""
+        user, at, _ = urlsplit(self.url).netloc.rpartition("@")
+        if not at:
+            return []
+        basic = base64.b64encode(unquote_to_bytes(user if ":" in user else f"{user}:")).decode()
+        return [("Authorization", f"Basic {basic}")]
 
     @property
     def host_header(self) -> str:
@@ -171,8 +190,10 @@ class Connection:
     async def _dial(self) -> trio.abc.Stream:
         try:
             return await self.endpoint.dial(self.endpoint.target)
-        except OSError as error:
-            raise ConnectionLost(f"dialling failed: {error}") from error
+        except FeedError:
+            raise
+        except Exception as error:  # whatever a proxy's library raises
+            raise DialError(f"dialling failed: {type(error).__name__}: {error}") from error
 
     async def _live(
         self,
@@ -184,6 +205,7 @@ class Connection:
         wire = self._wire = Wire(
             stream,
             max_message_bytes=self._config.max_message_bytes,
+            clock=self._clock,
             close_timeout_s=self._config.close_timeout_s,
             rng=self._rng,
             deliver=self._deliver,
@@ -206,6 +228,8 @@ class Connection:
                     nursery.start_soon(self._guard, companion, self)
             await self._close_requested.wait()
             with trio.move_on_after(self._config.close_timeout_s):
+                if self._announced.is_set():
+                    await self._outbox.wait_empty()
                 await wire.close()
             self._scope.cancel()
 
@@ -228,8 +252,8 @@ class Connection:
         if not self._announced.is_set():
             # The first data can come in the same read as the 101.
             await self._announced.wait()
-        self._liveness.data(trio.current_time())
-        self._sink.post(Batch(messages, size, self._clock.time_ns(), self.epoch))
+        if self._sink.post(Batch(messages, size, self._clock.time_ns(), self.epoch)):
+            self._liveness.data(trio.current_time())
         if self._sink.full:
             # Nothing is read until there is room, so no deadline may run.
             self._liveness.paused(trio.current_time())

@@ -42,11 +42,16 @@ class Subscriber(Unbatched[Event]):
         limit: int,
         policy: OverflowPolicy,
         on_change: Callable[[], None] | None = None,
+        on_cut: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self._limit = limit
         self._policy = policy
         self._on_change = on_change
+        self._on_cut = on_cut
+        self._attended = False
+        self.optional = False  # there are others who read, so nobody need read here
+        self._conflation: _Conflation | None = None
         self._mailbox: Mailbox[list[Event]] = Mailbox(max_count=limit)
         self._losses = Losses()
         self._error: FeedError | None = None
@@ -61,16 +66,24 @@ class Subscriber(Unbatched[Event]):
         mailbox = self._mailbox
         if mailbox.closed:
             return
-        mailbox.post(events, count=len(events))
-        if mailbox.count > self._limit and self._policy is not OverflowPolicy.BLOCK:
-            self._overflow()
+        if self._conflation is not None:
+            self._losses.add(self._conflation.add(events), GapReason.CONFLATED)
+            mailbox.nudge()
+        elif self._blocking or mailbox.count + len(events) <= self._limit:
+            mailbox.post(events, count=len(events))
+        else:
+            self._overflow(events)
         if self._on_change is not None:
             self._on_change()
 
     @property
     def full(self) -> bool:
         """True where the policy is to stop reading, and the bound is reached."""
-        return self._policy is OverflowPolicy.BLOCK and self._mailbox.full
+        return self._mailbox.full and self._blocking
+
+    @property
+    def _blocking(self) -> bool:
+        return self._policy is OverflowPolicy.BLOCK and (self._attended or not self.optional)
 
     async def wait_room(self) -> None:
         await self._mailbox.wait_room()
@@ -88,7 +101,8 @@ class Subscriber(Unbatched[Event]):
     @property
     def finished(self) -> bool:
         """True when every event was taken and no more will come."""
-        return self._mailbox.closed and not (self._mailbox.count or self._losses or self._current)
+        waiting = self._mailbox.count or self._losses or self._current or self._conflation
+        return self._mailbox.closed and not waiting
 
     @property
     def error(self) -> FeedError | None:
@@ -96,11 +110,18 @@ class Subscriber(Unbatched[Event]):
 
     def take(self) -> list[Event] | None:
         """The events at the front, or `None`."""
+        self._attended = True
         if self._current:
             return self._rest()
-        if self._losses:
+        if self._losses and self._policy is not OverflowPolicy.DISCONNECT:
             return self._losses.take()
-        return self._mailbox.take()
+        if self._conflation is not None:
+            conflated, self._conflation = self._conflation.take(), None
+            return conflated
+        events = self._mailbox.take()
+        if events is None and self._losses:
+            return self._losses.take()  # what was cut off is the newest
+        return events
 
     def batches(self) -> AsyncIterator[list[Event]]:
         """Iterate over lists of events as they were received, a list for each read."""
@@ -122,41 +143,61 @@ class Subscriber(Unbatched[Event]):
 
     # --- overflow ---
 
-    def _overflow(self) -> None:
-        if self._policy is OverflowPolicy.DISCONNECT:
-            self.close(SlowConsumer(self._limit))
-            return
-        waiting = self._drain()
+    def _overflow(self, events: list[Event]) -> None:
+        """Take in `events`, for which there is no room."""
+        mailbox = self._mailbox
         if self._policy is OverflowPolicy.CONFLATE:
-            waiting = self._conflated(waiting)
-        excess = len(waiting) - self._limit
-        if excess > 0:
-            self._losses.add(waiting[:excess], GapReason.OVERFLOW)
-            del waiting[:excess]
-        self._mailbox.post(waiting, count=len(waiting))
+            self._conflation = _Conflation(self._limit)
+            while (waiting := mailbox.take()) is not None:
+                self._losses.add(self._conflation.add(waiting), GapReason.CONFLATED)
+            self._losses.add(self._conflation.add(events), GapReason.CONFLATED)
+            mailbox.nudge()
+        elif self._policy is OverflowPolicy.DISCONNECT:
+            room = self._limit - mailbox.count
+            if room:
+                mailbox.post(events[:room], count=room)
+            self._losses.add(events[room:], GapReason.OVERFLOW)
+            self.close(SlowConsumer(self._limit))
+            if self._on_cut is not None:
+                self._on_cut()
+        else:
+            mailbox.post(events, count=len(events))
+            while (excess := mailbox.count - self._limit) > 0:
+                oldest = mailbox.take() or []
+                if len(oldest) > excess:
+                    mailbox.put_front(oldest[excess:], count=len(oldest) - excess)
+                # The list is not ours alone: other subscribers have the same.
+                self._losses.add(oldest[:excess], GapReason.OVERFLOW)
 
-    def _drain(self) -> list[Event]:
-        waiting: list[Event] = []
-        while (events := self._mailbox.take()) is not None:
-            waiting += events
-        return waiting
 
-    def _conflated(self, waiting: list[Event]) -> list[Event]:
-        """The newest of each kind and symbol, and all that is not data, in order."""
-        kept: list[Event] = []
+class _Conflation:
+    """The newest event of each kind and symbol, and all that is not data, at most `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: dict[tuple[type, object], Event] = {}
+        self._number = 0
+
+    def add(self, events: list[Event]) -> list[Event]:
+        """Take in events; returns those that they replace, and the oldest over the bound."""
+        kept = self._kept
         dropped: list[Event] = []
-        seen: set[tuple[type, str]] = set()
-        for event in reversed(waiting):
+        for event in events:
             if isinstance(event, _STATUS):
-                kept.append(event)
-                continue
-            key = type(event), event.symbol
-            (dropped if key in seen else kept).append(event)
-            seen.add(key)
-        dropped.reverse()
-        self._losses.add(dropped, GapReason.CONFLATED)
-        kept.reverse()
-        return kept
+                self._number += 1
+                kept[type(event), self._number] = event
+            else:
+                key = type(event), event.symbol
+                replaced = kept.pop(key, None)  # the order is that of the newest
+                if replaced is not None:
+                    dropped.append(replaced)
+                kept[key] = event
+        while len(kept) > self._limit:
+            dropped.append(kept.pop(next(iter(kept))))
+        return dropped
+
+    def take(self) -> list[Event]:
+        return [*self._kept.values()]
 
 
 _STATUS = (Gap, FeedStateChanged, DecodeFailed, SubscriptionFailed)

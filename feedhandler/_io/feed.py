@@ -27,6 +27,7 @@ from feedhandler.abc import (
     Control,
     Heartbeat,
     Ignored,
+    Malformed,
     ReconnectRequested,
     Refused,
     Reply,
@@ -110,7 +111,10 @@ class Feed:
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
         self._outbox = Outbox(config.connection.send_queue_messages)
         self._main = Subscriber(
-            limit=config.buffer_events, policy=config.overflow, on_change=on_change
+            limit=config.buffer_events,
+            policy=config.overflow,
+            on_change=on_change,
+            on_cut=self._cut_off,
         )
         self._subscribers = [self._main]
         self.breaker = CircuitBreaker(config.breaker) if config.breaker is not None else None
@@ -152,13 +156,18 @@ class Feed:
     def subscriber(
         self, *, overflow: OverflowPolicy = OverflowPolicy.DROP_OLDEST, buffer_events: int = 65_536
     ) -> Iterator[Subscriber]:
-        """One more consumer, with a bound and a policy of its own, from now to the block's end."""
+        """One more consumer, with a bound and a policy of its own, from now to the block's end.
+
+        Where nobody iterates over the feed itself, that holds nobody up: its oldest events go.
+        """
         extra = Subscriber(limit=buffer_events, policy=overflow)
         self._subscribers.append(extra)
+        self._main.optional = True
         try:
             yield extra
         finally:
             self._subscribers.remove(extra)
+            self._main.optional = len(self._subscribers) > 1
             extra.close()
 
     @property
@@ -227,8 +236,11 @@ class Feed:
 
     # --- the sink of its supervisor: from bytes to events ---
 
-    def post(self, batch: Batch) -> None:
-        """Decode a batch and hand its events over; called by the connection, at each read."""
+    def post(self, batch: Batch) -> bool:
+        """Decode a batch and hand its events over; called by the connection, at each read.
+
+        Tells whether there was market data in it.
+        """
         counters = self._counters
         counters.batches += 1
         counters.messages += len(batch.messages)
@@ -238,24 +250,26 @@ class Feed:
         events: list[Event] = []
         append = events.append
         decode = self._session.decode
-        valid = False
+        data = valid = False
         for message in batch.messages:
             try:
-                items = decode(message, recv_ns=recv_ns, epoch=epoch)
+                items = [*decode(message, recv_ns=recv_ns, epoch=epoch)]
             except Exception as error:  # a venue's bug is no reason to stop either
-                valid = self._mark(valid)
-                self._decode_failed(error, message, batch, events)
-                continue
+                items = [Malformed(self._as_decode_error(error, message))]
             for item in items:
                 kind = type(item)
                 if kind in _DATA:
                     append(item)  # type: ignore[arg-type]  # narrowed by the set
-                    valid = True
+                    data = valid = True
+                elif isinstance(item, Malformed):
+                    valid = self._mark(valid)
+                    self._decode_failed(item.error, batch, events)
                 else:
                     self._take(item, events, recv_ns, epoch)
         self._mark(valid)
         self._subscriptions.saw(events)
         self._publish(events)
+        return data
 
     @property
     def full(self) -> bool:
@@ -277,6 +291,8 @@ class Feed:
         """Deal with what is not data."""
         counters = self._counters
         match item:
+            case Malformed():
+                pass  # `post()` has dealt with it
             case Heartbeat():
                 counters.heartbeats += 1
             case Ignored():
@@ -307,22 +323,26 @@ class Feed:
         )
         events.append(SubscriptionFailed(error, recv_ns, self.venue.name, epoch))
 
-    def _decode_failed(
-        self, error: Exception, message: str | bytes, batch: Batch, events: list[Event]
-    ) -> None:
-        if not isinstance(error, DecodeError):
-            cause, error = error, DecodeError(self.venue.name, message, [("$", repr(error))])
-            error.__cause__ = cause
+    def _as_decode_error(self, error: Exception, message: str | bytes) -> DecodeError:
+        if isinstance(error, DecodeError):
+            return error
+        wrapped = DecodeError(self.venue.name, message, [("$", repr(error))])
+        wrapped.__cause__ = error
+        return wrapped
+
+    def _decode_failed(self, error: DecodeError, batch: Batch, events: list[Event]) -> None:
         self._counters.decode_errors += 1
         recv_ns, epoch, venue = batch.recv_ns, batch.epoch, self.venue.name
         events.append(DecodeFailed(error, recv_ns, venue, epoch))
         events.append(
             Gap(None, GapReason.MALFORMED, None, None, recv_ns, recv_ns, 1, recv_ns, venue, epoch)
         )
-        burst = MalformedBurst(self._config.decode_burst, self._config.decode_burst_window_s)
-        self._supervisor.data_is_malformed(burst)
+        self._supervisor.data_is_malformed()
         if self._burst.record(trio.current_time()):
-            self._supervisor.force(burst)
+            config = self._config
+            self._supervisor.force(
+                MalformedBurst(config.decode_burst, config.decode_burst_window_s)
+            )
 
     def _publish(self, events: list[Event]) -> None:
         if not events:
@@ -388,6 +408,11 @@ class Feed:
             )
 
     # --- inside ---
+
+    def _cut_off(self) -> None:
+        """The consumer was too slow, and the policy is to disconnect."""
+        if self._subscribers == [self._main]:
+            self.close()
 
     def _new_outbox(self) -> Outbox:
         # Replies belong to the connection that asked for them.

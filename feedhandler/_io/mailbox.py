@@ -70,6 +70,12 @@ class Mailbox(Generic[T]):
             self._room.set()
         return item
 
+    def put_front(self, item: T, *, count: int = 1, size: int = 0) -> None:
+        """Put back what was taken, or the rest of it."""
+        self._items.appendleft((item, count, size))
+        self.count += count
+        self.bytes += size
+
     async def wait_arrival(self) -> None:
         """Wait for an item, a nudge or the end. Cancel-safe; a checkpoint.
 

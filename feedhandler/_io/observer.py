@@ -20,10 +20,10 @@ class Transitions:
     the oldest are dropped; `missed` counts them. Cancel-safe: a transition is taken or it stays.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, over: bool = False) -> None:
         self._waiting: deque[Transition] = deque()
         self._arrival = trio.Event()
-        self._over = False
+        self._over = over
         self.missed = 0
 
     def post(self, transition: Transition) -> None:
@@ -41,6 +41,7 @@ class Transitions:
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._waiting:
             if self._over:
+                await trio.lowlevel.checkpoint()
                 raise StopAsyncIteration
             self._arrival = trio.Event()
             await self._arrival.wait()

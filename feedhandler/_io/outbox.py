@@ -42,6 +42,15 @@ class Outbox:
         """Wait until a message was added or has gone. Cancel-safe."""
         await self._changed.wait()
 
+    def wake(self) -> None:
+        """Let those who wait look around: the connection's state has changed."""
+        self._notify()
+
+    async def wait_empty(self) -> None:
+        """Wait until everything was written. Cancel-safe; bound the time from outside."""
+        while self._messages:
+            await self._changed.wait()
+
     async def write_all(self, write: Callable[[str | bytes], Awaitable[None]]) -> None:
         """Write messages as they come, until cancelled or `write` raises."""
         while True:

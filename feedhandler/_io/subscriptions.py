@@ -65,7 +65,7 @@ class SubscriptionKeeper:
 
     def acknowledge(self, answer: Subscribed | Unsubscribed) -> None:
         if isinstance(answer, Subscribed):
-            self._book.confirm(answer.subscriptions)
+            self._book.confirm(answer.subscriptions, complete=answer.complete)
         else:
             self._book.unsubscribed(answer.subscriptions)
         self._notify()

@@ -14,7 +14,7 @@ from feedhandler._core.state import ConnectionEvent, ConnectionState, StateMachi
 from feedhandler._io.connection import Connection, Endpoint, Sink
 from feedhandler._io.outbox import Outbox
 from feedhandler.abc import Clock, TokenProvider
-from feedhandler.config import BackoffConfig, ConnectionConfig
+from feedhandler.config import BackoffConfig, ConnectionConfig, check_headers, check_token
 from feedhandler.errors import (
     CircuitOpenError,
     ConnectionFailed,
@@ -22,6 +22,7 @@ from feedhandler.errors import (
     FailureKind,
     FeedError,
     ForcedDisconnect,
+    MalformedBurst,
 )
 
 __all__ = ["Supervisor"]
@@ -54,11 +55,15 @@ class Supervisor:
         self.endpoint = endpoint
         self.breaker = breaker
         self.reconnection = ReconnectionState(backoff, policies)
+        self._backoff = backoff
+        self._policies = policies
         self.connection: Connection | None = None
         self.epoch = 0
         self._config = config
-        self._token = token
-        self._headers = tuple(headers)
+        self._token = check_token(token) if isinstance(token, str) else token
+        self._headers = check_headers(headers)
+        if not any(name.lower() == "authorization" for name, _ in headers):
+            self._headers += tuple(endpoint.credentials)
         self._clock = clock
         self._rng = rng
         self._sink = sink
@@ -79,29 +84,35 @@ class Supervisor:
 
     # --- what others tell it ---
 
-    def data_is_valid(self) -> None:
-        """Valid data has arrived: the connection has proved itself."""
+    def data_is_valid(self, *, judged: bool = True) -> None:
+        """Valid data has arrived: the connection has proved itself.
+
+        Where the data is not `judged`, because others know what is valid, it is a success for the
+        breaker only as the first of a connection and while the circuit is half-open.
+        """
         if self.reconnection.attempt_count:
             self.reconnection.proved()
-        breaker = self.breaker
-        if breaker is not None:
-            now = trio.current_time()
-            if self._permit is not None:
-                breaker.record_success(self._permit, now=now)
-                self._permit = None
-            elif breaker.metrics.consecutive_failures or breaker.state is not CircuitState.CLOSED:
-                breaker.record_success(None, now=now)
-
-    def data_is_malformed(self, error: ConnectionFailed) -> None:
-        """A message could not be decoded; `error` ends the connection if the breaker opens."""
         breaker = self.breaker
         if breaker is None:
             return
         now = trio.current_time()
-        breaker.record_failure(self._permit, now=now)
+        until = breaker.open_until
+        if until is not None and now >= until:
+            # The circuit was opened by hand while the connection lives: it is the probe itself.
+            self._permit = breaker.acquire(now=now)
+        if judged or self._permit is not None or breaker.state is CircuitState.HALF_OPEN:
+            breaker.record_success(self._permit, now=now)
+            self._permit = None
+
+    def data_is_malformed(self) -> None:
+        """A message could not be decoded; the connection ends if that opens the breaker."""
+        breaker = self.breaker
+        if breaker is None or breaker.state is CircuitState.OPEN:
+            return
+        breaker.record_failure(self._permit, now=trio.current_time())
         self._permit = None
-        if breaker.state is CircuitState.OPEN:
-            self.force(error)
+        if breaker.open_until is not None:
+            self.force(MalformedBurst(breaker.metrics.consecutive_failures))
 
     def force(self, error: ConnectionFailed) -> None:
         """Drop the live connection, if there is one, because of `error`; the loop goes on."""
@@ -130,6 +141,7 @@ class Supervisor:
     def start(self, event: ConnectionEvent) -> None:
         """Take the first step, `CONNECT` or `RECONNECT`; `run()` must follow."""
         self._scope = trio.CancelScope()
+        self.reconnection = ReconnectionState(self._backoff, self._policies)
         self._advance(event)
 
     def abandon(self) -> None:
@@ -212,10 +224,11 @@ class Supervisor:
         if not isinstance(token, str):
             try:
                 with trio.fail_after(self._config.connect_timeout_s):
-                    token = await token()
-            except (OSError, trio.TooSlowError) as error:
-                raise DialError(f"the token provider failed: {error!r}") from error
-        return [*self._headers, ("Authorization", f"Bearer {token}")]
+                    token = check_token(await token())
+            except Exception as error:  # whatever the library behind it raises
+                raise DialError(f"the token provider failed: {type(error).__name__}") from error
+        others = [(n, v) for n, v in self._headers if n.lower() != "authorization"]
+        return [*others, ("Authorization", f"Bearer {token}")]
 
     async def _wait(self, error: FeedError, *, until: float) -> None:
         breaker_open = False

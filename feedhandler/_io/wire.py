@@ -23,6 +23,7 @@ from wsproto.utilities import ProtocolError, generate_accept_token
 
 from feedhandler._core.frames import FrameSplitter, Opcode, Passed, encode_frame
 from feedhandler._core.upgrade import rejection_of, upgrade_problem
+from feedhandler.abc import Clock
 from feedhandler.errors import (
     ConnectionFailed,
     ConnectionLost,
@@ -58,6 +59,7 @@ class Wire:
         *,
         max_message_bytes: int,
         close_timeout_s: float,
+        clock: Clock,
         rng: Random,
         deliver: Deliver,
         heard: Callable[[], None],
@@ -68,6 +70,7 @@ class Wire:
         self._max_message_bytes = max_message_bytes
         self._close_timeout_s = close_timeout_s
         self._rng = rng
+        self.clock = clock
         self._deliver = deliver
         self._heard = heard
         self._handshake_scope = trio.CancelScope()
@@ -108,8 +111,14 @@ class Wire:
                     await self.ended.wait()
                 nursery.cancel_scope.cancel()
         except* (ProtocolError, h11.ProtocolError, trio_websocket.HandshakeError) as group:
-            # trio-websocket lets its parsers' exceptions through in a few races.
-            self.end(ProtocolViolation(1002, _first_message(group)))
+            # trio-websocket lets its parsers' exceptions through in a few races. What they say of
+            # our own request may quote a header, and so a secret.
+            local = group.split(h11.LocalProtocolError)[0] is not None
+            self.end(
+                HandshakeError("the request can't be sent")
+                if local
+                else ProtocolViolation(1002, _first_message(group))
+            )
 
     def end(self, error: ConnectionFailed) -> None:
         """The connection is over; the first error given is the one that counts."""
@@ -326,7 +335,8 @@ class _SplitStream(trio.abc.Stream):
         headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in response.headers]
         if response.status_code != 101:
             body = await self._read_body(head, rest)
-            raise rejection_of(response.status_code, headers, body)
+            now_s = self._wire.clock.time_ns() / 1e9
+            raise rejection_of(response.status_code, headers, body, now_s=now_s)
         key = _KEY.search(self._request)
         accept = generate_accept_token(key[1] if key else b"").decode()
         if problem := upgrade_problem(headers, accept=accept):

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import trio
@@ -17,7 +18,32 @@ from feedhandler.errors import ConfigError, FeedError
 __all__ = ["cli", "run"]
 
 EXIT_USAGE = 2
+EXIT_SOFTWARE = 70
 EXIT_INTERRUPTED = 130
+
+
+class _Positive(click.ParamType[float]):
+    """A finite number over 0; or the word `unbounded`, if there is one, for infinity."""
+
+    def __init__(self, name: str, unbounded: str | None = None) -> None:
+        self.name = name
+        self._unbounded = unbounded
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if self._unbounded is not None and value == self._unbounded:
+            return math.inf
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = 0.0
+        if not (number > 0 and math.isfinite(number)):
+            also = f"{self._unbounded!r} or " if self._unbounded else ""
+            self.fail(
+                f"{value!r} is not possible; use {also}a number over 0, such as 10", param, ctx
+            )
+        return number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,9 +53,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True
-)
+@click.option("--seconds", type=_Positive("seconds"), default=30.0, show_default=True)
 @click.option("--plain", is_flag=True, help="Lines of text instead of a live table (pipes, CI).")
 @click.option("--seed", type=int, default=7, show_default=True, help="Prices and faults follow it.")
 def demo(*, seconds: float, plain: bool, seed: int) -> None:
@@ -39,34 +63,22 @@ def demo(*, seconds: float, plain: bool, seed: int) -> None:
     _run(run_demo, seconds, seed, Output(plain=plain))
 
 
-class _Speed(click.ParamType[float]):
-    name = "max|N"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if value == "max":
-            return math.inf
-        try:
-            speed = float(str(value))
-        except ValueError:
-            speed = 0.0
-        if not (speed > 0 and math.isfinite(speed)):
-            self.fail(
-                f"{value!r} is not a speed; use 'max' or a number over 0, such as 10", param, ctx
-            )
-        return speed
-
-
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--speed", type=_Speed(), default="max", show_default=True, help="Times real time.")
+@click.option(
+    "--speed",
+    type=_Positive("max|N", "max"),
+    default="max",
+    show_default=True,
+    help="Times real time.",
+)
+@click.option("--partial", is_flag=True, help="Replay what there is of a truncated recording.")
 @click.option("--plain", is_flag=True, help="No progress bar.")
-def replay(*, file: Path, speed: float, plain: bool) -> None:
+def replay(*, file: Path, speed: float, partial: bool, plain: bool) -> None:
     """Serve the recording FILE over loopback TCP and run the handler against it."""
     from feedhandler.cli.replay import run_replay
 
-    _run(run_replay, file, speed, Output(plain=plain))
+    _run(run_replay, file, speed, partial, Output(plain=plain))
 
 
 @cli.command()
@@ -87,7 +99,7 @@ def replay(*, file: Path, speed: float, plain: bool) -> None:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Positive("seconds"),
     default=None,
     help="Stop after this long.",
 )
@@ -118,7 +130,7 @@ def record(
 @click.option("--url", default=None, help="Another address than the venue's own.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Positive("seconds"),
     default=None,
     help="Stop after this long.",
 )
@@ -151,14 +163,25 @@ def _run(main: Callable[..., Awaitable[int | None]], *args: object) -> None:
             f"{error.filename or 'the system'}: {error.strerror or error}"
         ) from error
     except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        _interrupted()
     except BaseExceptionGroup as group:
-        if group.split(KeyboardInterrupt)[1] is not None:
-            raise
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        if group.split(KeyboardInterrupt)[1] is None:
+            _interrupted()
+        raise _Unexpected(f"unexpected: {group!r:.300}") from group
+    except Exception as error:
+        raise _Unexpected(f"unexpected: {error!r:.300}") from error
     sys.exit(code or 0)
+
+
+def _interrupted() -> NoReturn:
+    click.echo("interrupted", err=True)
+    sys.exit(EXIT_INTERRUPTED)
+
+
+class _Unexpected(click.ClickException):
+    """A mistake of this program: no user can mend it, but a traceback would not help them."""
+
+    exit_code = EXIT_SOFTWARE
 
 
 class _UsageFailure(click.ClickException):

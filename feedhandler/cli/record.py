@@ -95,6 +95,8 @@ async def run_record(plan: Plan, output: Output) -> int:
         raise RecordingError(
             f"{plan.out} exists already; name another file, nothing is overwritten"
         )
+    if not plan.out.parent.is_dir():
+        raise RecordingError(f"the folder {plan.out.parent} does not exist; make it first")
     async with WebSocketClient(plan.url, backoff=BackoffConfig(max_retries=0)) as client:
         steps = client.transitions()
         # Nothing is written before there is something to write.

@@ -48,17 +48,19 @@ async def replay(
     speed: float = math.inf,
     on_event: Callable[[Event], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    partial: bool = False,
 ) -> ReplayResult:
     """Serve the recording at `path` on a free port of 127.0.0.1 and read it through `open_feed()`.
 
     `speed` is in times real time (`math.inf`: as fast as it goes). The nth connection of the
-    handler gets what the nth connection of the recording received, and ends as that one did.
-    Raises `RecordingError`, and `ConfigError` for a venue that this library does not know.
+    handler gets what the nth connection of the recording received, and is then closed with code
+    1000. Raises `RecordingError`, also for a truncated recording unless its `partial` replay is
+    asked for, and `ConfigError` for a venue that this library does not know.
     """
     from feedhandler_testing import MockWebSocketServer
 
     result = ReplayResult()
-    connections, header, result.torn = await trio.to_thread.run_sync(_load, path)
+    connections, header, result.torn = await trio.to_thread.run_sync(_load, path, partial)
     total = sum(len(records) for records in connections)
     channels, symbols = _subscribed(header.subscribed)
     config = FeedConfig()
@@ -123,7 +125,7 @@ async def _consume(
                 on_event(event)
 
 
-async def run_replay(path: Path, speed: float, output: Output) -> int:
+async def run_replay(path: Path, speed: float, partial: bool, output: Output) -> int:
     """The command: replay with progress, then a summary. Returns the exit code."""
     console = output.console
     console.print(f"replaying {path}", highlight=False, soft_wrap=True)
@@ -137,7 +139,7 @@ async def run_replay(path: Path, speed: float, output: Output) -> int:
             if type(event).__name__ in ("Gap", "DecodeFailed", "SubscriptionFailed"):
                 console.print(describe(event), highlight=False, soft_wrap=True)
 
-        result = await replay(path, speed=speed, on_event=tell, on_progress=show)
+        result = await replay(path, speed=speed, on_event=tell, on_progress=show, partial=partial)
     events = sum(result.kinds.values())
     lines = [
         f"messages      {result.sent:,}",
@@ -150,7 +152,7 @@ async def run_replay(path: Path, speed: float, output: Output) -> int:
         f"p99 {result.latency.quantile(0.99) / 1e3:,.0f} µs (from the read to the loop body)",
     ]
     if result.torn:
-        lines.append("the recording's last line is torn: what follows it was never written")
+        lines.append("the recording's end is torn: what followed is not in it")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     return 0
@@ -162,7 +164,7 @@ class _Header:
     subscribed: dict[str, list[str]]
 
 
-def _load(path: Path) -> tuple[list[list[Record]], _Header, bool]:
+def _load(path: Path, partial: bool) -> tuple[list[list[Record]], _Header, bool]:
     connections: dict[int, list[Record]] = {}
     with read_recording(path) as recording:
         header = _Header(
@@ -174,7 +176,12 @@ def _load(path: Path) -> tuple[list[list[Record]], _Header, bool]:
             received = connections.setdefault(record.c, [])
             if record.k == "recv":
                 received.append(record)
-        torn = recording.torn
+        torn = recording.torn or recording.truncated
+        if recording.truncated and not partial:
+            raise RecordingError(
+                f"{path} is truncated: its compressed data has no end; get a whole copy of it, or "
+                "replay what there is with --partial"
+            )
     if not any(connections.values()):
         raise RecordingError(f"{path} holds no received message, so there is nothing to replay")
     return [connections[c] for c in sorted(connections)], header, torn

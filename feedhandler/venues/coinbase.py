@@ -22,6 +22,7 @@ from feedhandler.abc import (
     Dialer,
     Heartbeat,
     Ignored,
+    Malformed,
     Refused,
     Subscribed,
     Subscription,
@@ -167,14 +168,33 @@ class CoinbaseSession:
             return [Ignored(envelope.type[:40] or "message without a channel")]
         items: list[Event | Control] = []
         if envelope.sequence_num is not None:
-            order = self._sequence.check(None, envelope.sequence_num)
+            order = self._order(envelope.sequence_num)
             if order is Order.DUPLICATE:
                 return [Ignored("duplicate")]
             if isinstance(order, Hole):
                 items.append(order.as_gap(None, recv_ns=recv_ns, venue=self._venue, epoch=epoch))
         elif envelope.channel in _OURS:
             raise DecodeError(self._venue, message, [("$.sequence_num", "missing: sequence_num")])
-        match envelope.channel:
+        try:
+            items += self._decode_channel(envelope.channel, message, recv_ns, epoch)
+        except DecodeError as error:
+            if not items:
+                raise
+            items.append(Malformed(error))  # the gap before it is true all the same
+        return items
+
+    def _order(self, sequence: int) -> Order | Hole:
+        """A connection counts from 0."""
+        if self._sequence.last(None) is None and sequence > 0:
+            self._sequence.check(None, sequence)
+            return Hole(0, sequence - 1)
+        return self._sequence.check(None, sequence)
+
+    def _decode_channel(
+        self, channel: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        items: list[Event | Control] = []
+        match channel:
             case "market_trades":
                 self._add_trades(message, items, recv_ns, epoch)
             case "ticker":
@@ -248,7 +268,8 @@ class CoinbaseSession:
                 for channel, symbols in event.subscriptions.items()
                 if channel in _OURS
                 for symbol in symbols
-            ]
+            ],
+            complete=True,
         )
 
 

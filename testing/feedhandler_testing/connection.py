@@ -35,6 +35,8 @@ class MockWebSocketConnection:
         *,
         path: str,
         request_headers: Sequence[tuple[str, str]],
+        left: Callable[[MockWebSocketConnection], int | None],
+        sent: Callable[[MockWebSocketConnection], Awaitable[None]],
     ) -> None:
         self.id = number
         self.path = path
@@ -48,6 +50,8 @@ class MockWebSocketConnection:
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self.subscriptions: dict[str, None] = {}
+        self._left = left  # how many messages may still be sent (`None`: any number)
+        self._sent = sent  # to be told when such have been
         self._stream = stream
         self._send_lock = trio.StrictFIFOLock()
         self._received: deque[str | bytes] = deque(maxlen=_RECEIVED)
@@ -66,15 +70,23 @@ class MockWebSocketConnection:
         await self.send_many([message])
 
     async def send_many(self, messages: Iterable[str | bytes]) -> None:
-        """Send messages in one write."""
+        """Send messages in one write; fewer where a `Disconnect` is due after fewer."""
         frames = []
         for message in messages:
             if isinstance(message, str):
                 frames.append(encode_frame(Opcode.TEXT, message.encode()))
             else:
                 frames.append(encode_frame(Opcode.BINARY, message))
+        await self.send_frames(frames)
+
+    async def send_frames(self, frames: Sequence[bytes]) -> None:
+        """Send frames, each of which counts as a message."""
+        left = self._left(self)
+        frames = frames[:left]
         await self.send_raw(b"".join(frames))
         self.sent += len(frames)
+        if left is not None:
+            await self._sent(self)
 
     async def send_frame(
         self,

@@ -217,7 +217,10 @@ class MockWebSocketServer:
         return await self._queued.receive()
 
     async def send_price_update(self, update: PriceUpdate | Mapping[str, Any]) -> None:
-        """Send an update, an event or the fields of its JSON, to every client."""
+        """Send an update, an event or the fields of its JSON, to every client.
+
+        Waits for those that do not read, when their buffers are full; the others have it by then.
+        """
         self._updates += 1
         message = as_message(update)
         failure = self._failure
@@ -225,12 +228,14 @@ class MockWebSocketServer:
         if isinstance(failure, MalformedData) and self._updates % failure.every == 0:
             spoiled = failure
         frame = frame_of(message, spoiled)
-        for connection in list(self.connections.values()):
-            # One that has just gone is no reason not to send to the others.
-            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await connection.send_raw(frame)
-                connection.sent += 1
-                await self._disconnect_if_due(connection)
+        async with trio.open_nursery() as nursery:
+            for connection in list(self.connections.values()):
+                nursery.start_soon(self._send_update, connection, frame)
+
+    async def _send_update(self, connection: MockWebSocketConnection, frame: bytes) -> None:
+        # One that has just gone is no reason not to send to the others.
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await connection.send_frames([frame])
 
     def simulate_drop(self, connection_id: int) -> None:
         """Reset one connection. Raises `KeyError` if there is no such connection."""
@@ -308,6 +313,13 @@ class MockWebSocketServer:
         finally:
             self.connections.pop(connection.id, None)
 
+    def _left(self, connection: MockWebSocketConnection) -> int | None:
+        """How many messages `connection` may still send before it is cut."""
+        failure = self._failure
+        if not isinstance(failure, Disconnect):
+            return None
+        return max(failure.after - connection.sent, 0)
+
     async def _disconnect_if_due(self, connection: MockWebSocketConnection) -> None:
         failure = self._failure
         if not isinstance(failure, Disconnect) or connection.sent < failure.after:
@@ -350,7 +362,12 @@ class MockWebSocketServer:
         await stream.send_all(answer)
         self.accepted += 1
         return MockWebSocketConnection(
-            self.accepted, stream, path=request.target, request_headers=headers
+            self.accepted,
+            stream,
+            path=request.target,
+            request_headers=headers,
+            left=self._left,
+            sent=self._disconnect_if_due,
         )
 
     def _rejection(self, headers: Sequence[tuple[str, str]]) -> Rejection | None:

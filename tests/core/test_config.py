@@ -81,7 +81,8 @@ def test_settings_come_from_a_mapping() -> None:
     [
         ({"connection": {"pong_deadline_s": 1}}, "pong_deadline_s=1"),
         ({"connection": {"pong_dedline_s": 1}}, "pong_dedline_s"),
-        ({"overflow": "explode"}, r"\$\.overflow"),
+        ({"overflow": "explode"}, "overflow='explode': .* use one of .*'drop_oldest'"),
+        ({"backoff": {"jitter": "no"}}, "jitter='no': must be bool"),
         ({"backoff": {"base_s": "soon"}}, "base_s='soon'"),
         ({"buffers": 1}, "buffers"),
     ],

@@ -143,7 +143,7 @@ BAD_HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no venue": (
         lambda path: compressed(path, {"format": "feedhandler-recording", "version": 1}),
-        "lacks 'venue' or 'subscribed'",
+        "needs 'venue'",
     ),
 }
 

@@ -101,8 +101,8 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "another format": (["replay", folder / "other.zst"], "is not a recording"),
         "no messages": (["replay", folder / "empty.zst"], "holds no received message"),
         "venue without decoder": (["replay", folder / "kraken.zst"], "'kraken': is not known"),
-        "speed 0": (["replay", folder / "empty.zst", "--speed", "0"], "'0' is not a speed"),
-        "speed nan": (["replay", folder / "empty.zst", "--speed", "nan"], "is not a speed"),
+        "speed 0": (["replay", folder / "empty.zst", "--speed", "0"], "'0' is not possible; use 'max' or a number over 0"),
+        "speed nan": (["replay", folder / "empty.zst", "--speed", "nan"], "'nan' is not possible"),
         "unknown venue": (["watch", "coinbse", "A"], "did you mean 'coinbase'"),
         "unknown channel": (["watch", "coinbase", "A", "--channel", "x"], "no such channel"),
         "no symbols": (["watch", "coinbase"], "Missing argument"),
@@ -115,7 +115,7 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "record symbol": (
             ["record", closed, "--out", out, "--symbol", "A"], "venue='raw': is not known",
         ),
-        "negative time": (["demo", "--seconds", "-1"], "is not in the range"),
+        "negative time": (["demo", "--seconds", "-1"], "'-1' is not possible; use a number over 0"),
         "no such command": (["dmo"], "No such command"),
     }  # fmt: skip
 
@@ -241,12 +241,14 @@ async def test_replay_keeps_the_recorded_pace(tmp_path: Path) -> None:
     assert result.kinds["PriceUpdate"] == 200
 
 
-async def test_replay_tells_of_a_torn_end(tmp_path: Path) -> None:
-    path = prices_recording(tmp_path / "a.zst", each=2000)
-    path.write_bytes(path.read_bytes()[:-40])
-    result = await replay(path)
+async def test_a_truncated_recording_is_replayed_only_if_asked(tmp_path: Path) -> None:
+    path = prices_recording(tmp_path / "a.zst", each=30_000)
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(RecordingError, match="is truncated.* with --partial"):
+        await replay(path)
+    result = await replay(path, partial=True)
     assert result.torn
-    assert 0 < result.kinds["PriceUpdate"] <= 2000
+    assert 0 < result.kinds["PriceUpdate"] < 30_000
 
 
 # --- record and watch ----------------------------------------------------------------------------

@@ -216,6 +216,8 @@ async def test_a_lost_acknowledgement_is_asked_for_again(autojump_clock: MockClo
         wanted = {Subscription("price", "A"), Subscription("price", "B")}
         assert feed.subscriptions.pending == feed.subscriptions.wanted == wanted
         await trio.sleep(2.2)
+        assert not feed.subscriptions.confirmed, "the second time it waits twice as long"
+        await trio.sleep(2.0)
         assert feed.subscriptions.confirmed == wanted
         connection = await server.next_connection()
         await trio.sleep(60)

@@ -159,7 +159,7 @@ def test_coinbase_counts_every_message_of_a_connection() -> None:
 def test_coinbase_confirms_and_refuses_subscriptions() -> None:
     session = Coinbase().session()
     confirmed = coinbase("subscriptions", 0, subscriptions={"ticker": ["A"], "heartbeats": ["x"]})
-    assert decode(session, confirmed) == [Subscribed([Subscription("ticker", "A")])]
+    assert decode(session, confirmed) == [Subscribed([Subscription("ticker", "A")], complete=True)]
     refused = {"type": "error", "message": "ETHUSD is not a valid product"}
     assert decode(session, refused) == [Refused(None, "ETHUSD is not a valid product")]
     assert decode(session, {"type": "hello"}) == [Ignored("hello")]
