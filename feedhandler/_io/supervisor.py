@@ -249,7 +249,7 @@ class Supervisor:
         stable_at = self.reconnection.stable_at
         if stable_at is not None:
             await trio.sleep_until(stable_at)
-            self.data_is_valid()
+            self.data_is_valid(judged=False)
 
     def _advance(
         self,

@@ -58,6 +58,8 @@ class MockWebSocketConnection:
         self._arrived = trio.Event()
         self._closed = trio.Event()
         self._close_sent = False
+        self._may_read = trio.Event()
+        self._may_read.set()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "silent" if self.silent else "open"
@@ -151,6 +153,13 @@ class MockWebSocketConnection:
         self._closed.set()
         self._arrived.set()
 
+    def stop_reading(self, *, stopped: bool = True) -> None:
+        """Read nothing from the client from its next bytes on, or go on reading."""
+        if stopped and self._may_read.is_set():
+            self._may_read = trio.Event()
+        elif not stopped:
+            self._may_read.set()
+
     async def wait_received(self) -> None:
         """Wait until the client has read all that was sent (memory streams; TCP: does nothing)."""
         if isinstance(self._stream, MemoryStream):
@@ -171,6 +180,7 @@ class MockWebSocketConnection:
         try:
             while not self._close_sent or self.close_code is None:
                 data = await self._stream.receive_some(65_536)
+                await self._may_read.wait()
                 if not data:
                     break
                 protocol.receive_data(bytes(data))

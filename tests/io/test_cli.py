@@ -101,7 +101,7 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "another format": (["replay", folder / "other.zst"], "is not a recording"),
         "no messages": (["replay", folder / "empty.zst"], "holds no received message"),
         "venue without decoder": (["replay", folder / "kraken.zst"], "'kraken': is not known"),
-        "speed 0": (["replay", folder / "empty.zst", "--speed", "0"], "'0' is not possible; use 'max' or a number over 0"),
+        "speed 0": (["replay", folder / "empty.zst", "--speed", "0"], "'0' is not possible; use"),
         "speed nan": (["replay", folder / "empty.zst", "--speed", "nan"], "'nan' is not possible"),
         "unknown venue": (["watch", "coinbse", "A"], "did you mean 'coinbase'"),
         "unknown channel": (["watch", "coinbase", "A", "--channel", "x"], "no such channel"),
@@ -244,7 +244,7 @@ async def test_replay_keeps_the_recorded_pace(tmp_path: Path) -> None:
 async def test_a_truncated_recording_is_replayed_only_if_asked(tmp_path: Path) -> None:
     path = prices_recording(tmp_path / "a.zst", each=30_000)
     path.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(RecordingError, match="is truncated.* with --partial"):
+    with pytest.raises(RecordingError, match=r"is truncated.* with --partial"):
         await replay(path)
     result = await replay(path, partial=True)
     assert result.torn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -15,6 +17,8 @@ from wsproto.events import AcceptConnection, Request, TextMessage
 from feedhandler import (
     AuthenticationFailed,
     BackoffConfig,
+    BreakerConfig,
+    Coinbase,
     ConfigError,
     ConnectionConfig,
     ConnectionState,
@@ -74,7 +78,7 @@ async def until_price(feed: Feed, sequence: int, symbol: str = "A") -> list[Even
     return events
 
 
-async def collect(feed: Feed, events: list[Event]) -> None:
+async def collect(feed: Feed | FeedHandler, events: list[Event]) -> None:
     async for event in feed:
         events.append(event)  # noqa: PERF401  # an error must leave what came before it
 
@@ -169,21 +173,6 @@ async def test_disconnect_cuts_the_slow_consumer_off(
         await trio.sleep(1)
         with pytest.raises(SlowConsumer, match="20 events"):
             await until_price(feed, -1)
-
-
-async def test_pings_are_answered_while_the_consumer_is_slow(
-    autojump_clock: MockClock, server: MockWebSocketServer
-) -> None:
-    for policy in (OverflowPolicy.DROP_OLDEST, OverflowPolicy.CONFLATE, OverflowPolicy.BLOCK):
-        config = FeedConfig(overflow=policy, buffer_events=1000)
-        async with open_prices(server, config=config) as feed:
-            connection = await server.next_connection()
-            for n in range(20):
-                await connection.send_many(prices("A", range(n * 40, n * 40 + 40)))
-                await connection.ping(b"alive?")
-                await trio.sleep(10)
-            assert connection.pongs_received >= 20
-            assert len(await until_price(feed, 799)) > 0
 
 
 async def test_each_subscriber_has_a_bound_of_its_own(
@@ -535,3 +524,220 @@ async def test_data_in_the_same_read_as_the_handshake_comes_after_the_state_and_
     assert isinstance(gap, Gap)
     assert gap.reason is GapReason.RECONNECT
     assert gap.from_sequence == 2
+
+
+# --- what else a review found --------------------------------------------------------------------
+
+
+async def test_a_cut_off_feed_says_what_is_missing_and_is_closed(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.DISCONNECT, buffer_events=5)
+    async with FeedHandler(config=config) as handler:
+        slow = handler.add(PriceVenue(server.url, dial=server.dial, name="slow"), ["A"])
+        connection = await server.next_connection()
+        await connection.send_many(prices("A", range(20)))
+        await connection.wait_closed()
+        await trio.testing.wait_all_tasks_blocked()
+        assert slow.state is ConnectionState.CLOSED
+        quick = handler.add(PriceVenue(server.url, dial=server.dial, name="quick"), ["A"])
+        await server.next_connection()
+        seen: list[Event] = []
+        with pytest.raises(SlowConsumer):
+            await collect(handler, seen)
+        assert quick.state is ConnectionState.CONNECTED
+        assert handler.feeds == (quick,)
+    own = [event for event in seen if event.venue == "slow"]
+    gap = own[-1]
+    assert isinstance(gap, Gap)
+    assert gap.reason is GapReason.OVERFLOW
+    received = [event.sequence for event in own if isinstance(event, PriceUpdate)]
+    assert received == list(range(len(received)))
+    assert (gap.from_sequence, gap.to_sequence) == (len(received), 19)
+
+
+async def test_a_feed_that_is_read_only_by_a_subscriber_does_not_stall(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(buffer_events=50)
+    async with open_prices(server, config=config) as feed:
+        connection = await server.next_connection()
+        with feed.subscriber() as extra:
+            numbers: list[int] = []
+            for n in range(0, 1000, 10):
+                await connection.send_many(prices("A", range(n, n + 10)))
+            async for event in extra:
+                if isinstance(event, PriceUpdate):
+                    numbers.append(event.sequence)
+                    if event.sequence == 999:
+                        break
+            assert numbers == list(range(1000))
+        first = await anext(feed)
+        assert isinstance(first, Gap)
+        assert first.reason is GapReason.OVERFLOW
+
+
+async def test_pings_are_answered_while_a_full_consumer_sleeps(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    for policy in (OverflowPolicy.DROP_OLDEST, OverflowPolicy.CONFLATE):
+        config = FeedConfig(overflow=policy, buffer_events=10)
+        async with open_prices(server, config=config) as feed:
+            connection = await server.next_connection()
+            for n in range(20):
+                await connection.send_many(prices("A", range(n * 40, n * 40 + 40)))
+                await connection.ping(b"alive?")
+                await trio.sleep(10)
+            assert connection.pongs_received >= 20
+            assert len(await until_price(feed, 799)) > 0
+
+
+async def test_conflation_keeps_working_with_more_symbols_than_room(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.CONFLATE, buffer_events=10)
+    names = [f"S{n}" for n in range(30)]
+    async with open_prices(server, names, config=config) as feed:
+        connection = await server.next_connection()
+        for sequence in range(3):
+            await connection.send_many([price_message(name, "1", sequence) for name in names])
+            await trio.testing.wait_all_tasks_blocked()
+        events: list[Event] = []
+        with trio.move_on_after(1):
+            await collect(feed, events)
+    updates = [event for event in events if isinstance(event, PriceUpdate)]
+    assert [(event.symbol, event.sequence) for event in updates] == [
+        (name, 2) for name in names[-10:]
+    ]
+    lost = {event.symbol: event for event in events if isinstance(event, Gap)}
+    for number, name in enumerate(names):
+        gap = lost[name]
+        assert (gap.from_sequence, gap.to_sequence) == (0, 2 if number < 20 else 1)
+        assert gap.missing == (3 if number < 20 else 2)
+
+
+async def test_the_reason_for_a_drop_by_the_breaker_is_true(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_prices(server) as feed:
+        connection = await server.next_connection()
+        for _ in range(5):
+            await connection.send("bad")
+            await trio.sleep(10)
+        events = [await anext(feed) for _ in range(13)]
+        assert connection.closed
+    (lost,) = [e for e in events if isinstance(e, FeedStateChanged) and e.error]
+    assert lost.reason == "5 malformed messages opened the circuit"
+
+
+async def test_a_failure_rate_counts_the_good_as_well(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    breaker = BreakerConfig(
+        failure_threshold=1000, failure_rate=0.5, window_minimum=10, window_s=1000
+    )
+    config = FeedConfig(breaker=breaker, decode_burst=10_000)
+    async with open_prices(server, config=config) as feed:
+        connection = await server.next_connection()
+        for n in range(40):
+            good = prices("A", range(n * 10, n * 10 + 10))
+            await connection.send_many(good if n % 4 else ["bad"])
+            await trio.testing.wait_all_tasks_blocked()
+        assert feed.state is ConnectionState.CONNECTED, "a quarter is bad"
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            for _ in range(40):
+                await connection.send("bad")
+                await trio.testing.wait_all_tasks_blocked()
+        assert feed.state is ConnectionState.RECONNECTING
+
+
+async def test_heartbeats_of_the_venue_are_no_data(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(connection=ConnectionConfig(data_stale_s=5.0))
+    async with open_prices(server, config=config):
+        connection = await server.next_connection()
+        with trio.move_on_after(60):
+            while not connection.closed:
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await connection.send('{"type":"heartbeat"}')
+                await trio.sleep(1)
+        assert trio.current_time() == pytest.approx(5, abs=1.1)
+
+
+@pytest.mark.parametrize("decode", ["generator", "none", "raises midway"])
+async def test_a_venue_that_breaks_its_contract_gives_decode_errors(
+    autojump_clock: MockClock, server: MockWebSocketServer, decode: str
+) -> None:
+    class Broken:
+        def decode(self, message: str, *, recv_ns: int, epoch: int) -> Any:
+            if decode == "none":
+                return None
+            return self.items()
+
+        def items(self) -> Any:
+            yield from ()
+            if decode == "raises midway":
+                raise ZeroDivisionError
+
+    class Venue(PriceVenue):
+        def session(self) -> Any:
+            return Broken()
+
+    async with open_feed(Venue(server.url, dial=server.dial), ["A"]) as feed:
+        connection = await server.next_connection()
+        await connection.send_many(["x", "y"])
+        await trio.testing.wait_all_tasks_blocked()
+        assert feed.state is ConnectionState.CONNECTED
+        expected = 0 if decode == "generator" else 2
+        assert feed.statistics().decode_errors == expected + (expected and 1)
+
+
+async def test_coinbase_unsubscribing_ends_when_the_venue_lists_it_no_longer(
+    autojump_clock: MockClock,
+) -> None:
+    async with MockWebSocketServer(auto_ack=False) as server:
+        venue = Coinbase(server.url, dial=server.dial)
+        async with open_feed(venue, ["A", "B"]) as feed:
+            connection = await server.next_connection()
+
+            async def listed(number: int, *symbols: str) -> None:
+                document = {
+                    "channel": "subscriptions",
+                    "sequence_num": number,
+                    "timestamp": "2026-08-09T13:59:09Z",
+                    "events": [{"subscriptions": {"market_trades": [*symbols]}}],
+                }
+                await connection.send(json.dumps(document))
+                await trio.testing.wait_all_tasks_blocked()
+
+            await listed(0, "A", "B")
+            assert len(feed.subscriptions.confirmed) == 2
+            feed.unsubscribe(["B"])
+            await trio.testing.wait_all_tasks_blocked()
+            await listed(1, "A")
+            await trio.sleep(100)
+            requests = []
+            with trio.move_on_after(1):
+                while True:
+                    requests.append(json.loads(await connection.receive())["type"])
+    assert requests.count("unsubscribe") == 1
+
+
+async def test_a_handler_refuses_what_can_not_be_and_forgets_what_is_over(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    venue = PriceVenue(server.url, dial=server.dial)
+    async with FeedHandler() as handler:
+        with pytest.raises(UsageError, match=r"handler\.add"):
+            await anext(handler)
+        for _ in range(10):
+            feed = handler.add(venue, ["A"])
+            await server.next_connection()
+            feed.close()
+            async for _event in feed:
+                pass
+        assert len(handler.feeds) <= 1
+        assert [event async for event in handler] == []
+    with pytest.raises(UsageError, match="is closed"):
+        handler.add(venue, ["A"])
