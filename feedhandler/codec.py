@@ -34,6 +34,12 @@ _TIME = re.compile(
 )
 
 
+# What the fast way raises; the last two for what is neither text nor bytes.
+_REFUSALS = (
+    msgspec.MsgspecError, UnicodeError, RecursionError, ArithmeticError, AttributeError, TypeError,
+)  # fmt: skip
+
+
 class FastDecoder(Generic[T]):
     """Decodes JSON into the attrs class `cls`. Fields that `cls` does not have are ignored.
 
@@ -54,7 +60,7 @@ class FastDecoder(Generic[T]):
         try:
             if not self._guarded or _is_plain(data):
                 return self._decode(data)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError, ArithmeticError, TypeError):
+        except _REFUSALS:
             pass
         return self.decode_strictly(data)
 

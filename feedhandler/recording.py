@@ -92,7 +92,8 @@ class RecordingWriter:
             raise RecordingError(
                 f"{path} exists already; name another file, nothing is overwritten"
             ) from None
-        self._zstd: zstandard.ZstdCompressionWriter = zstd.ZstdCompressor(level=6).stream_writer(
+        compressor = zstd.ZstdCompressor(level=6, write_checksum=True)
+        self._zstd: zstandard.ZstdCompressionWriter = compressor.stream_writer(
             self._file, closefd=True
         )
         self._unflushed = 0

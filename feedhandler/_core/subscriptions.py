@@ -120,6 +120,7 @@ class SubscriptionBook:
         for subscription in listed:
             if subscription in self._wanted:
                 self._confirmed[subscription] = None
+                self._asked.add(subscription)
                 self._tries.pop(subscription, None)
         if complete:
             asked = [s for s, at in self._unwanted.items() if at is not None]

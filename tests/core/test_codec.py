@@ -107,8 +107,36 @@ def test_times_keep_their_nanoseconds(text: object, time_ns: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-13-01T00:00:00Z", "2026-08-09T13:59:08", True, None, -1, 1.5]
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-13-01T00:00:00Z",
+        "2026-08-09T13:59:08",
+        "1969-12-31T23:59:59Z",
+        True,
+        None,
+        -1,
+        1.5,
+    ],
 )
 def test_what_is_no_time_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_time_ns(text)
+
+
+@pytest.mark.parametrize("data", [None, 5, memoryview(b"{}"), {"price": 1}])
+def test_what_is_neither_text_nor_bytes_is_a_decode_error(data: Any) -> None:
+    with pytest.raises(DecodeError, match="expected text or bytes"):
+        PARSER.parse_json(data)
+
+
+@pytest.mark.parametrize("price", ["1.5", 1.5, None, Decimal("NaN"), Decimal(-1)])
+def test_only_a_decimal_is_a_valid_price(price: Any) -> None:
+    with pytest.raises(DecodeError):
+        PARSER.validate_price(price)
+
+
+def test_a_float_has_lost_digits_and_is_refused() -> None:
+    with pytest.raises(DecodeError, match="expected text, got float"):
+        PARSER.preserve_precision(1.5)  # type: ignore[arg-type]  # the mistake

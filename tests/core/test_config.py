@@ -11,6 +11,7 @@ from feedhandler import (
     BreakerConfig,
     ConfigError,
     ConnectionConfig,
+    FailurePolicy,
     FeedConfig,
     OverflowPolicy,
     feed_config_from_mapping,
@@ -90,3 +91,32 @@ def test_settings_come_from_a_mapping() -> None:
 def test_a_wrong_mapping_is_one_error_with_the_path(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         feed_config_from_mapping(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"overflow": "block"}, "overflow='block': must be OverflowPolicy"),
+        ({"connection": None}, "connection=None: must be ConnectionConfig"),
+        ({"breaker": True}, "breaker=True: must be BreakerConfig or None"),
+        ({"backoff": {}}, "backoff={}: must be BackoffConfig"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FeedConfig(**settings)
+
+
+def test_settings_have_to_be_a_table() -> None:
+    with pytest.raises(ConfigError, match="must be a table"):
+        feed_config_from_mapping([])  # type: ignore[arg-type]  # the mistake
+
+
+@pytest.mark.parametrize(
+    "settings", [{"scale": 0}, {"scale": -1}, {"scale": float("nan")}, {"cap_s": 0},
+                 {"minimum_s": -1}, {"fatal_after": -1}],
+)  # fmt: skip
+def test_an_impossible_failure_policy_is_refused(settings: dict[str, Any]) -> None:
+    (name,) = settings
+    with pytest.raises(ConfigError, match=f"{name}="):
+        FailurePolicy(**settings)

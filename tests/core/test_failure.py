@@ -31,6 +31,7 @@ from feedhandler import (
     TlsFailed,
 )
 from feedhandler._core.failure import judge
+from feedhandler._core.upgrade import rejection_of
 
 K = FailureKind
 CASES: list[tuple[ConnectionFailed, FailureKind, bool, float]] = [
@@ -92,3 +93,18 @@ def test_the_table_can_be_replaced_in_parts() -> None:
     policies = {K.RESET: FailurePolicy(retry=False)}
     assert not judge(ConnectionLost("x"), in_a_row=1, policies=policies).retry
     assert judge(PongTimeout(1.0), in_a_row=1, policies=policies).retry
+
+
+def test_retry_after_is_kept_in_each_of_its_forms() -> None:
+    at = "Wed, 21 Oct 2026 07:28:00 GMT"
+    before = ("date", "Wed, 21 Oct 2026 07:27:30 GMT")
+    now_s = 1792567660.0  # 20 s before it
+    for headers, seconds in (
+        ([("retry-after", "7")], 7.0),
+        ([("Retry-After", at), before], 30.0),
+        ([("retry-after", at)], 20.0),
+        ([("retry-after", "Wed, 21 Oct 2020 07:28:00 GMT")], 0.0),
+        ([("retry-after", "soon")], None),
+        ([], None),
+    ):
+        assert rejection_of(429, headers, b"", now_s=now_s).retry_after_s == seconds

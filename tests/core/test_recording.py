@@ -185,3 +185,28 @@ def test_any_payload_comes_back(
     write(path, records)
     with read_recording(path) as recording:
         assert list(recording) == records
+
+
+def test_a_flipped_byte_is_corruption_and_not_an_end(tmp_path: Path) -> None:
+    records = [Record(n, "recv", 0, payload=str(n * 7919)) for n in range(5000)]
+    path = write(tmp_path / "a.zst", records)
+    data = bytearray(path.read_bytes())
+    read = 0
+    for at in range(10, len(data), len(data) // 40):
+        damaged = data.copy()
+        damaged[at] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            with read_recording(path) as recording:
+                read += [*recording] == records
+                read += recording.torn or recording.truncated
+        except RecordingError:
+            read += 1
+    assert read == len(range(10, len(data), len(data) // 40)), "never something else, silently"
+
+
+@pytest.mark.parametrize("subscribed", [5, None, {"a": 5}, {"a": [5]}, {"a": "BTC"}])
+def test_a_header_of_the_wrong_shape_is_refused(tmp_path: Path, subscribed: object) -> None:
+    path = compressed(tmp_path / "a.zst", {**HEADER, "subscribed": subscribed})
+    with pytest.raises(RecordingError, match="a list of symbols for each channel"):
+        read_recording(path)

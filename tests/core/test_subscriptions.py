@@ -147,3 +147,39 @@ class BookMachine(RuleBasedStateMachine):
 
 
 TestBookMachine = BookMachine.TestCase
+
+
+def test_it_is_asked_for_less_and_less_often() -> None:
+    book = SubscriptionBook(1.0)
+    book.want([A])
+    asked = []
+    now = 0.0
+    for _ in range(8):
+        assert book.due(now) == Request((A,), ())
+        asked.append(now)
+        now = book.wake_at()
+    assert asked == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 47.0, 63.0]
+
+
+def test_a_complete_list_ends_what_is_not_in_it() -> None:
+    book = SubscriptionBook(5.0)
+    book.want([A, B])
+    book.due(0.0)
+    book.confirm([A, B], complete=True)
+    book.unwant([A])
+    book.confirm([B], complete=True)
+    assert book.due(0.0) == Request((), (A,)), "it was not asked to end yet"
+    book.confirm([A, B], complete=True)
+    assert book.wake_at() == 5.0
+    book.confirm([B], complete=True)
+    assert book.wake_at() == math.inf
+    assert book.confirmed == {B}
+
+
+def test_what_the_venue_confirms_unasked_is_ended_when_it_is_unwanted() -> None:
+    book = SubscriptionBook(5.0)
+    book.want([A])
+    book.confirm([A])
+    assert book.due(0.0) is None
+    book.unwant([A])
+    assert book.due(0.0) == Request((), (A,))

@@ -9,6 +9,8 @@ from decimal import Decimal
 import pytest
 import trio
 from trio.testing import MockClock
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import Request
 
 from feedhandler import (
     AuthenticationFailed,
@@ -380,3 +382,42 @@ async def test_connections_show_their_state() -> None:
         assert isinstance(connection, MockWebSocketConnection)
         connection.drop()
         assert "closed" in repr(connection)
+
+
+async def test_a_disconnect_after_n_messages_counts_every_way_of_sending(
+    server: MockWebSocketServer,
+) -> None:
+    server.failure_mode = Disconnect(how="end", after=4)
+    async with client_of(server) as client:
+        await client.connect()
+        connection = await server.next_connection()
+        await connection.send("one")
+        await connection.send_many(["two", "three", "four", "five", "six"])
+        await connection.wait_closed()
+        assert connection.sent == 4
+        assert [await anext(client) for _ in range(4)] == ["one", "two", "three", "four"]
+
+
+async def test_a_client_that_does_not_read_does_not_starve_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with (
+        MockWebSocketServer(buffer_bytes=1000) as server,
+        client_of(server) as client,
+        trio.open_nursery() as nursery,
+    ):
+        await client.connect()
+        stream = await server.simulate_connection()
+        protocol = WSConnection(ConnectionType.CLIENT)
+        await stream.send_all(protocol.send(Request(host="mock", target="/")))
+        for _ in range(2):
+            await server.next_connection()
+
+        async def send() -> None:
+            for n in range(1000):
+                await server.send_price_update({**UPDATE, "sequence": n})
+
+        nursery.start_soon(send)
+        for n in range(8):
+            assert json.loads(await anext(client))["sequence"] == n
+        nursery.cancel_scope.cancel()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from feedhandler import BackoffConfig, ConnectionState, PriceVenue, WebSocketClient, open_feed
+from feedhandler import (
+    BackoffConfig,
+    ConnectionState,
+    FeedConfig,
+    PriceUpdate,
+    PriceVenue,
+    WebSocketClient,
+    open_feed,
+)
 from feedhandler_testing import MockWebSocketServer, price_message
 
 
@@ -134,3 +143,63 @@ async def test_a_cancelled_send_or_receive_loses_nothing(autojump_clock: MockClo
         assert received == [f"m{n}" for n in range(50)]
         sent = [await connection.receive() for _ in range(50)]
         assert sent == [f"s{n}" for n in range(50)], "a cancelled send queues nothing"
+
+
+async def test_cancelling_at_every_step_over_tcp_leaves_no_socket() -> None:
+    """Here the subject is the socket: there is no virtual time, and every wait is short."""
+
+    async def life(server: MockWebSocketServer) -> None:
+        async with WebSocketClient(server.url) as client:
+            await client.connect()
+            connection = await server.next_connection()
+            await connection.send("a")
+            assert await anext(client) == "a"
+            await client.send("b")
+            assert await connection.receive() == "b"
+            await client.disconnect()
+
+    async with MockWebSocketServer(tcp=True) as server:
+        await life(server)
+        while server.connections:
+            await trio.sleep(0.001)
+        before = open_files()
+        step = 0
+        finished = False
+        while not finished:
+            step += 3
+            with trio.CancelScope() as scope:
+                instrument = _CancelAt(scope, step)
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    await life(server)
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+            finished = not scope.cancelled_caught and instrument.steps < step
+            with trio.fail_after(5):
+                while server.connections or open_files() > before:
+                    await trio.sleep(0.001)
+        assert step > 50
+
+
+async def test_a_thousand_reconnects_over_tcp_leave_no_socket() -> None:
+    backoff = BackoffConfig(base_s=0.0001, cap_s=0.0001, max_retries=0)
+    async with MockWebSocketServer(tcp=True) as server:
+        venue = PriceVenue(server.url)
+        async with open_feed(venue, ["A"], config=FeedConfig(backoff=backoff)) as feed:
+            before = open_files()
+            for number in range(1000):
+                connection = await server.next_connection()
+                await connection.send(price_message("A", "1.5", number))
+                async for event in feed:
+                    if isinstance(event, PriceUpdate):
+                        break
+                connection.drop()
+            assert feed.statistics().connections >= 1000
+            assert open_files() <= before + 4
+        with trio.fail_after(5):
+            while server.connections or open_files() > before:
+                await trio.sleep(0.001)
+
+
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))

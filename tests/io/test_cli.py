@@ -88,6 +88,8 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
             lines.append('{"t":1,"k":"recv","c":0,"text":"{}"}')
         text = "".join(f"{line}\n" for line in lines)
         (folder / f"{name}.zst").write_bytes(zstandard.compress(text.encode()))
+    text = json.dumps({**header, "subscribed": {"price": 5}})
+    (folder / "shape.zst").write_bytes(zstandard.compress(text.encode() + b"\n"))
     (folder / "plain.zst").write_text("hello")
     (folder / "torn.zst").write_bytes((folder / "newer.zst").read_bytes()[:20])
     closed = "ws://127.0.0.1:9"
@@ -99,6 +101,11 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "torn header": (["replay", folder / "torn.zst"], "truncated inside its header"),
         "newer version": (["replay", folder / "newer.zst"], "install a newer feedhandler"),
         "another format": (["replay", folder / "other.zst"], "is not a recording"),
+        "header's shape": (["replay", folder / "shape.zst"], "a list of symbols for each channel"),
+        "no folder": (["record", closed, "--out", folder / "no/x.zst"], "does not exist; make it"),
+        "odd host": (["watch", "coinbase", "A", "--url", "ws://a..b/"], "url='ws://a..b/'"),
+        "odd host to record": (["record", "ws://a..b/", "--out", out], "url='ws://a..b/'"),
+        "seconds nan": (["watch", "coinbase", "A", "--seconds", "nan"], "'nan' is not possible"),
         "no messages": (["replay", folder / "empty.zst"], "holds no received message"),
         "venue without decoder": (["replay", folder / "kraken.zst"], "'kraken': is not known"),
         "speed 0": (["replay", folder / "empty.zst", "--speed", "0"], "'0' is not possible; use"),
@@ -121,7 +128,8 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
 
 
 @pytest.mark.parametrize("name", [
-    "no file", "a folder", "not compressed", "torn header", "newer version", "another format",
+    "no file", "a folder", "header's shape", "no folder", "odd host", "odd host to record",
+    "seconds nan", "not compressed", "torn header", "newer version", "another format",
     "no messages", "venue without decoder", "speed 0", "speed nan", "unknown venue",
     "unknown channel", "no symbols", "blank symbol", "price without url", "watch http",
     "record http", "record nowhere", "record over", "record symbol", "negative time",

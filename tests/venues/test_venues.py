@@ -27,6 +27,7 @@ from feedhandler import (
 from feedhandler.abc import (
     Heartbeat,
     Ignored,
+    Malformed,
     ReconnectRequested,
     Refused,
     Reply,
@@ -287,3 +288,21 @@ def test_no_repr_of_a_venue_shows_credentials() -> None:
     for venue in (PriceVenue("wss://me:pw@host/?key=k"), Coinbase("wss://me:pw@host/?key=k")):
         assert "pw" not in repr(venue)
         assert "key=k" not in repr(venue)
+
+
+def test_a_hole_before_a_malformed_message_is_announced() -> None:
+    session = Coinbase().session()
+    decode(session, coinbase("heartbeats", 0))
+    bad = coinbase("market_trades", 50, trades=[{**TRADE, "price": "x"}])
+    gap, malformed = decode(session, bad)
+    assert isinstance(gap, Gap)
+    assert (gap.from_sequence, gap.to_sequence) == (1, 49)
+    assert isinstance(malformed, Malformed)
+    assert malformed.error.path == "$.events[0].trades[0].price"
+
+
+def test_a_coinbase_connection_counts_from_zero() -> None:
+    gap, heartbeat = decode(Coinbase().session(), coinbase("heartbeats", 40))
+    assert isinstance(gap, Gap)
+    assert (gap.from_sequence, gap.to_sequence) == (0, 39)
+    assert heartbeat == Heartbeat()
