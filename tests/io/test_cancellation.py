@@ -158,15 +158,12 @@ async def test_cancelling_at_every_step_over_tcp_leaves_no_socket() -> None:
             assert await connection.receive() == "b"
             await client.disconnect()
 
-    async with MockWebSocketServer(tcp=True) as server:
-        await life(server)
-        while server.connections:
-            await trio.sleep(0.001)
-        before = open_files()
-        step = 0
-        finished = False
-        while not finished:
-            step += 3
+    step = 0
+    finished = False
+    while not finished:
+        step += 3
+        async with MockWebSocketServer(tcp=True) as server:
+            before = open_files()
             with trio.CancelScope() as scope:
                 instrument = _CancelAt(scope, step)
                 trio.lowlevel.add_instrument(instrument)
@@ -175,10 +172,8 @@ async def test_cancelling_at_every_step_over_tcp_leaves_no_socket() -> None:
                 finally:
                     trio.lowlevel.remove_instrument(instrument)
             finished = not scope.cancelled_caught and instrument.steps < step
-            with trio.fail_after(5):
-                while server.connections or open_files() > before:
-                    await trio.sleep(0.001)
-        assert step > 50
+            await closed(server, before)
+    assert step > 50
 
 
 async def test_a_thousand_reconnects_over_tcp_leave_no_socket() -> None:
@@ -196,9 +191,13 @@ async def test_a_thousand_reconnects_over_tcp_leave_no_socket() -> None:
                 connection.drop()
             assert feed.statistics().connections >= 1000
             assert open_files() <= before + 4
-        with trio.fail_after(5):
-            while server.connections or open_files() > before:
-                await trio.sleep(0.001)
+        await closed(server, before)
+
+
+async def closed(server: MockWebSocketServer, open_before: int) -> None:
+    with trio.fail_after(5):
+        while server.connections or open_files() > open_before:  # noqa: ASYNC110  # no event tells
+            await trio.sleep(0.001)
 
 
 def open_files() -> int:
