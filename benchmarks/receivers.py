@@ -3,6 +3,9 @@
 MODE is ``typed`` (every message decoded into typed values), ``raw`` (counted) or ``latency``. The
 result is one line of JSON: messages, seconds from the request to the last message, the sum that
 proves the work, and for ``latency`` the quantiles in nanoseconds.
+
+What is done with a message is the same for all: `Sink.take`, or `Sink.take_many` where a library
+hands over many at once.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
 import trio
-from scenarios import Book, Tick, decoder_of, value_of
+from scenarios import Book, Tick, decoder_of
 
 LIMIT = 64 * 2**20
 
@@ -27,57 +30,124 @@ class Enough(Exception):  # not an error: the last message has come
 
 
 class Sink:
-    """Takes what is received in one of three ways, and stops the clock at the last message."""
+    """Takes what is received, sums up what proves the work, and stops the clock at the last."""
 
     def __init__(self, mode: str, scenario: str, count: int) -> None:
         self.mode = mode
-        self.count = count
-        self.total: Decimal | int = Decimal(0)
-        self.received = 0
-        self.began = 0.0
-        self.ended = 0.0
-        self.latencies: list[int] = []
         self.scenario = scenario
+        self.count = self.left = count
+        self.total: Any = Decimal(0)
+        self.began = self.ended = 0.0
+        self.latencies: list[int] = []
         self.decode: Callable[[Any], Any] = decoder_of(scenario).decode
-        self.take = {"raw": self.take_raw, "typed": self.take_typed, "latency": self.take_stamp}[
-            mode
-        ]
-        self.take_event = self.take_event_stamp if mode == "latency" else self.take_event_typed
 
     def begin(self) -> None:
         gc.collect()
         gc.freeze()
         self.began = time.perf_counter()
 
-    def _advance(self) -> None:
-        self.received += 1
-        if self.received == self.count:
+    @property
+    def take_many(self) -> Callable[[Iterable[Any]], None]:
+        """What to call with messages."""
+        if self.mode == "raw":
+            return self._raw
+        if self.mode == "latency":
+            return self._stamps
+        return {"ticks": self._ticks, "books": self._books, "mixed": self._mixed}[self.scenario]
+
+    @property
+    def take(self) -> Callable[[Any], None]:
+        """What to call with one message."""
+        if self.mode != "typed" or self.scenario != "ticks":
+            take_many = self.take_many
+            return lambda message: take_many((message,))
+        decode, total, left = self.decode, self.total, self.left
+
+        def take(message: Any) -> None:
+            nonlocal total, left
+            total += decode(message).price
+            left -= 1
+            if not left:
+                self.total = total
+                self._count(self.left)
+
+        return take
+
+    @property
+    def take_event(self) -> Callable[[Any], None]:
+        """What to call with one typed event."""
+        from feedhandler import PriceUpdate
+
+        if self.mode != "typed":
+            return lambda event: self.take_events((event,))
+        total, left = self.total, self.left
+
+        def take(event: Any) -> None:
+            nonlocal total, left
+            if type(event) is PriceUpdate:
+                total += event.price
+                left -= 1
+                if not left:
+                    self.total = total
+                    self._count(self.left)
+
+        return take
+
+    def _count(self, received: int) -> None:
+        self.left -= received
+        if self.left <= 0:
             self.ended = time.perf_counter()
             raise Enough
 
-    def take_raw(self, message: str | bytes) -> None:
-        self.total += len(message)
-        self._advance()
+    def _raw(self, messages: Iterable[Any]) -> None:
+        total = received = 0
+        for message in messages:
+            total += len(message)
+            received += 1
+        self.total += total
+        self._count(received)
 
-    def take_typed(self, message: str | bytes) -> None:
-        self.total += value_of(self.scenario, self.decode(message))
-        self._advance()
+    def _ticks(self, messages: Iterable[Any]) -> None:
+        decode, total, received = self.decode, self.total, 0
+        for message in messages:
+            total += decode(message).price
+            received += 1
+        self.total = total
+        self._count(received)
 
-    def take_stamp(self, message: str | bytes) -> None:
-        self.latencies.append(time.time_ns() - self.decode(message).time)
-        self._advance()
+    def _books(self, messages: Iterable[Any]) -> None:
+        for message in messages:
+            book = self.decode(message)
+            self.total += book.bids[0][0] + book.asks[-1][1]
+            self._count(1)
 
-    def take_event_typed(self, event: Any) -> None:
-        self.total += event.price
-        self._advance()
+    def _mixed(self, messages: Iterable[Any]) -> None:
+        for message in messages:
+            self.total += len(self.decode(message))
+            self._count(1)
 
-    def take_event_stamp(self, event: Any) -> None:
-        self.latencies.append(time.time_ns() - event.venue_time_ns)
-        self._advance()
+    def _stamps(self, messages: Iterable[Any]) -> None:
+        for message in messages:
+            self.latencies.append(time.time_ns() - self.decode(message).time)
+            self._count(1)
+
+    def take_events(self, events: Iterable[Any]) -> None:
+        """Take typed events, which need no decoding."""
+        from feedhandler import PriceUpdate
+
+        total, received = self.total, 0
+        for event in events:
+            if type(event) is PriceUpdate:
+                if self.mode == "latency":
+                    self.latencies.append(time.time_ns() - event.venue_time_ns)
+                total += event.price
+                received += 1
+        self.total = total
+        self._count(received)
 
     def result(self) -> dict[str, Any]:
         result: dict[str, Any] = {
-            "count": self.received,
+            "count": self.count - self.left,
             "seconds": self.ended - self.began,
             "total": str(self.total),
         }
@@ -103,14 +173,13 @@ def _config() -> Any:
 async def feedhandler_batches(url: str, sink: Sink) -> None:
     from feedhandler import WebSocketClient
 
-    take = sink.take
+    take_many = sink.take_many
     async with WebSocketClient(url, config=_config()) as client:
         await client.connect()
         sink.begin()
         await client.send("go")
         async for batch in client.batches():
-            for message in batch.messages:
-                take(message)
+            take_many(batch.messages)
 
 
 async def feedhandler_single(url: str, sink: Sink) -> None:
@@ -126,21 +195,18 @@ async def feedhandler_single(url: str, sink: Sink) -> None:
 
 
 async def _feed(url: str, sink: Sink, *, batches: bool) -> None:
-    from feedhandler import FeedConfig, PriceUpdate, PriceVenue, open_feed
+    from feedhandler import FeedConfig, PriceVenue, open_feed
 
-    take = sink.take_event
     venue = PriceVenue(url)
     sink.begin()  # the subscription is what says go
     async with open_feed(venue, ["BTC-USD"], config=FeedConfig(connection=_config())) as feed:
         if batches:
             async for events in feed.batches():
-                for event in events:
-                    if type(event) is PriceUpdate:
-                        take(event)
+                sink.take_events(events)
         else:
+            take = sink.take_event
             async for event in feed:
-                if type(event) is PriceUpdate:
-                    take(event)
+                take(event)
 
 
 async def open_feed_batches(url: str, sink: Sink) -> None:
@@ -169,11 +235,12 @@ async def trio_websocket_obvious(url: str, sink: Sink) -> None:
         return document if kind is None else converter.structure(document, kind)
 
     sink.decode = decode
+    take = sink.take
     async with open_websocket_url(url, max_message_size=LIMIT) as socket:
         sink.begin()
         await socket.send_message("go")
         while True:
-            sink.take(await socket.get_message())
+            take(await socket.get_message())
 
 
 async def websockets_trio(url: str, sink: Sink) -> None:
@@ -220,15 +287,16 @@ async def picows_uvloop(url: str, sink: Sink) -> None:
 
     take = sink.take
     done = asyncio.Event()
-    # Its frames hold the payload for as long as the callback runs: no copy is made to decode it.
-    memory = sink.mode != "raw"
+    # A frame's payload can be decoded in place, for as long as the callback runs: no copy is made.
+    in_place = sink.mode != "raw"
 
     class Listener(picows.WSListener):  # type: ignore[misc]  # picows has no types
         def on_ws_frame(self, transport: Any, frame: Any) -> None:
-            if frame.msg_type != picows.WSMsgType.TEXT:
-                return
             try:
-                take(frame.get_payload_as_memoryview() if memory else frame.get_payload_as_bytes())
+                if in_place:
+                    take(frame.get_payload_as_memoryview())
+                else:
+                    take(frame.get_payload_as_bytes())
             except Enough:
                 transport.disconnect()
                 done.set()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from attrs import field, frozen
 
 from feedhandler.errors import DecodeError
-from feedhandler.model import Event
+from feedhandler.model import DataEvent, Event
 
 if TYPE_CHECKING:
     import trio  # for the stream's type alone: this module stays free of trio when it runs
 
 __all__ = [
+    "BatchSession",
     "Clock",
     "Control",
     "DialTarget",
@@ -158,6 +159,23 @@ class Session(Protocol):
 
         Raises `DecodeError` for a message that is not what the venue documents, and nothing
         else, whatever the bytes.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchSession(Session, Protocol):
+    """A session that has a faster way for runs of plain data; it is used where there is one."""
+
+    def decode_plain(
+        self, messages: Sequence[str | bytes], begin: int, *, recv_ns: int, epoch: int
+    ) -> Sequence[DataEvent]:
+        """Decode the messages from number `begin` on, for as long as each is plain data.
+
+        Each message that is taken gives exactly one event. It stops, and remembers nothing of it,
+        at the first that is anything else: malformed, a control, a duplicate, after a gap. That
+        one is given to `decode()`, and this is called again for those after it. `begin` is 0 on
+        the first call for a batch.
         """
         ...
 

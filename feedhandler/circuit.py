@@ -29,8 +29,8 @@ class CircuitBreakerClient:
     `inner` must not have been connected yet. `metrics`, if given, are the ones that
     `circuit_breaker` counts in from now on. An attempt that fails, and a connection that is lost,
     are failures. The first data of a connection is a success, and so is each read while the
-    circuit is half-open; whether a message is good only you can tell, with `record_success()` and
-    `record_failure()`. While the circuit is open,
+    circuit is half-open; unless you judge the messages yourself, with `record_success()` and
+    `record_failure()`: from the first of these calls on only they count. While the circuit is open
     `connect()`, `reconnect_with_backoff()` on a client that is not connected, and `send()` without
     a connection fail fast with `CircuitOpenError`, which says until when; the reconnect loop of
     `inner` waits that long.
@@ -95,6 +95,7 @@ class CircuitBreakerClient:
 
     def record_success(self) -> None:
         """Tell the breaker that what came over the connection is good."""
+        self.inner.judge_by_hand()
         self.circuit_breaker.record_success(None, now=trio.current_time())
 
     def record_failure(self, error: FeedError) -> None:
@@ -102,6 +103,7 @@ class CircuitBreakerClient:
 
         Where that opens the circuit, the connection is dropped; the reconnect waits for it.
         """
+        self.inner.judge_by_hand()
         breaker = self.circuit_breaker
         breaker.record_failure(None, now=trio.current_time())
         if breaker.open_until is not None:

@@ -239,6 +239,10 @@ class WebSocketClient(Unbatched[str | bytes]):
             raise AlreadyConnected("attach the circuit breaker before `await client.connect()`")
         self._supervisor.breaker = breaker
 
+    def judge_by_hand(self) -> None:
+        """What is received is no success for the circuit breaker by itself any more."""
+        self._supervisor.user_judges = True
+
     # --- messages ---
 
     async def send(self, message: str | bytes) -> None:

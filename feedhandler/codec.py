@@ -7,8 +7,10 @@ When it refuses a message, cattrs with detailed validation names every wrong fie
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
+from enum import Enum
 from typing import Any, Generic, Literal, TypeVar, get_origin
 
 import cattrs
@@ -22,20 +24,33 @@ from cattrs.gen import make_dict_structure_fn, mapping_structure_factory
 from feedhandler.errors import DecodeError
 from feedhandler.model import PriceUpdate, Side
 
-__all__ = ["FastDecoder", "PriceParser", "check_amount", "parse_amount", "parse_time_ns"]
+__all__ = [
+    "MAX_AMOUNT",
+    "MIN_AMOUNT",
+    "REFUSALS",
+    "FastDecoder",
+    "PriceMessage",
+    "PriceParser",
+    "are_plain",
+    "check_amount",
+    "parse_amount",
+    "parse_time_ns",
+]
 
 T = TypeVar("T")
 
 # JSON's numbers, and the forms with a bare point or a plus sign that some venues put in strings.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _MAX_MAGNITUDE = 400  # powers of ten: what is beyond is no price, and unsafe to print
+# Between these an amount is right; zero is too, but not worth a comparison on the fast way.
+MIN_AMOUNT, MAX_AMOUNT = Decimal(f"1e-{_MAX_MAGNITUDE}"), Decimal(f"1e{_MAX_MAGNITUDE}")
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|([+-]\d\d:\d\d))", re.ASCII
 )
 
 
 # What the fast way raises; the last two for what is neither text nor bytes.
-_REFUSALS = (
+REFUSALS = (
     msgspec.MsgspecError, UnicodeError, RecursionError, ArithmeticError, AttributeError, TypeError,
 )  # fmt: skip
 
@@ -60,7 +75,7 @@ class FastDecoder(Generic[T]):
         try:
             if not self._guarded or _is_plain(data):
                 return self._decode(data)
-        except _REFUSALS:
+        except REFUSALS:
             pass
         return self.decode_strictly(data)
 
@@ -96,6 +111,14 @@ class _NumberText(str):
     """A JSON number with a point or an exponent, as it was written."""
 
     __slots__ = ()
+
+
+def are_plain(messages: Sequence[str | bytes]) -> bool:
+    """Whether all of `messages` are text that the fast way alone judges right (`_is_plain`)."""
+    try:
+        return _is_plain("".join(messages))  # type: ignore[arg-type]  # bytes raise TypeError
+    except TypeError:
+        return False
 
 
 def _is_plain(data: str | bytes) -> bool:
@@ -214,6 +237,17 @@ def _literal(value: object, kind: Any) -> Any:
     return value
 
 
+def _member(value: object, kind: Any) -> Any:
+    values = [member.value for member in kind]
+    if value not in values or isinstance(value, _NumberText):
+        raise ValueError(f"expected one of {', '.join(map(repr, values))}, got {value!r:.40}")
+    return kind(value)
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
 def _is_literal(kind: Any) -> bool:
     return get_origin(kind) is Literal
 
@@ -258,6 +292,7 @@ def _build_converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(int, _whole)
     converter.register_structure_hook_func(_is_literal, _literal)
+    converter.register_structure_hook_func(_is_enum, _member)
     converter.register_structure_hook_func(
         lambda t: t == int | str,
         lambda value, _: value if isinstance(value, str) else _whole(value, int),
@@ -294,13 +329,10 @@ class PriceMessage:
     symbol: str
     price: Decimal
     size: Decimal
-    side: Literal["buy", "sell"]
+    side: Side
     sequence: int
     time: int | str
     type: str = "price"
-
-
-_SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 
 
 class PriceParser:
@@ -352,7 +384,7 @@ class PriceParser:
             message.symbol,
             price,
             size,
-            _SIDES[message.side],
+            message.side,
             sequence,
             time,
             recv_ns,

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import cattrs
 from attrs import Attribute, field, frozen
 from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_structure_fn
 
 from feedhandler._core.redaction import redact_url
 from feedhandler.errors import ConfigError
@@ -162,9 +163,10 @@ class ConnectionConfig:
     `connect_timeout_s` covers dialling, TLS and the opening handshake together. Every
     `heartbeat_interval_s` a ping goes out; a connection without any pong for `pong_deadline_s`
     is dead. `frame_stale_s` bounds the time without any frame, `data_stale_s` the time without a
-    data message (`None`: not watched). While reading stands still because the consumer is full,
-    none of these deadlines runs. At most `buffer_messages` messages and `buffer_bytes` bytes wait
-    for the consumer (one read more can be held); at most `send_queue_messages` sent messages wait
+    data message (`None`: not watched). While the consumer is full, 256 KiB are read ahead, so that
+    pings are answered; then reading stands still, and none of these deadlines runs. At most
+    `buffer_messages` messages and `buffer_bytes` bytes wait for the consumer (one read more can be
+    held, and what is read ahead); at most `send_queue_messages` sent messages wait
     for a reconnect.
     """
 
@@ -323,6 +325,26 @@ def _converter() -> cattrs.Converter:
     for kind in (int, float, bool):
         converter.register_structure_hook(kind, exact)
     converter.register_structure_hook_func(lambda t: t == float | None, lambda value, _: value)
+
+    def table(kind: type) -> Any:
+        structure: Any = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
+
+        def hook(value: Any, _: Any) -> Any:
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    kind.__name__, value, "must be a table", mend="write [table] in TOML"
+                )
+            return structure(value, kind)
+
+        return hook
+
+    for config in (BackoffConfig, BreakerConfig, ConnectionConfig):
+        converter.register_structure_hook(config, table(config))
+    breaker = table(BreakerConfig)
+    converter.register_structure_hook_func(
+        lambda t: t == BreakerConfig | None,
+        lambda value, _: None if value is None or value is False else breaker(value, _),
+    )
     return converter
 
 

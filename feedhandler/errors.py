@@ -31,6 +31,7 @@ __all__ = [
     "HandshakeRejected",
     "HandshakeTimeout",
     "IllegalTransition",
+    "InvalidToken",
     "MalformedBurst",
     "MessageTooLarge",
     "NameResolutionFailed",
@@ -228,6 +229,12 @@ class RateLimited(HandshakeRejected):
 
 class AuthenticationFailed(HandshakeRejected):
     """HTTP 401, 403, 407 or 451: this caller may not connect, and asking again will not help."""
+
+    kind = FailureKind.AUTHENTICATION
+
+
+class InvalidToken(ConnectionFailed):
+    """The token provider gave what can't be sent as a bearer token; trying again will not help."""
 
     kind = FailureKind.AUTHENTICATION
 

@@ -63,7 +63,7 @@ class FeedHandler(Unbatched[Event]):
         self._clock = clock or SystemClock()
         self._rng = rng or Random()  # noqa: S311  # jitter, not a secret
         self._feeds: list[Feed] = []
-        self._running = 0
+        self._running: set[Feed] = set()
         self._exit = contextlib.AsyncExitStack()
         self._nursery: trio.Nursery | None = None
         self._change = trio.Event()
@@ -71,9 +71,10 @@ class FeedHandler(Unbatched[Event]):
         self._closed = False
         self._begun = False
         self._error: FeedError | None = None
+        self._slow: SlowConsumer | None = None
 
     def __repr__(self) -> str:
-        return f"<FeedHandler feeds={len(self._feeds)} running={self._running}>"
+        return f"<FeedHandler feeds={len(self._feeds)} running={len(self._running)}>"
 
     async def __aenter__(self) -> FeedHandler:
         if self._nursery is not None:
@@ -138,7 +139,7 @@ class FeedHandler(Unbatched[Event]):
         self._forget_finished()
         self._begun = True
         self._feeds.append(feed)
-        self._running += 1
+        self._running.add(feed)
         feed.start()
         self._nursery.start_soon(self._run, feed)
         return feed
@@ -146,7 +147,7 @@ class FeedHandler(Unbatched[Event]):
     async def aclose(self) -> None:
         """Close all feeds politely and wait until they are. When cancelled, drops them at once."""
         self._closed = True
-        for feed in self._feeds:
+        for feed in tuple(self._running):
             feed.close()
         while self._running:
             await self._change.wait()
@@ -173,11 +174,15 @@ class FeedHandler(Unbatched[Event]):
                 if events is not None:
                     return events
             self._forget_finished()
-            if isinstance(self._error, SlowConsumer) or not self._feeds:
+            if self._slow is not None or not self._feeds:
                 # They may have ended because everything is being cancelled.
                 await trio.lowlevel.checkpoint_if_cancelled()
-                if self._error is not None:
+                error: FeedError | None
+                if self._slow is not None:
+                    error, self._slow = self._slow, None
+                else:
                     error, self._error = self._error, None
+                if error is not None:
                     raise error
                 return None
             await change.wait()
@@ -186,7 +191,11 @@ class FeedHandler(Unbatched[Event]):
         """Let go of the feeds that have ended and were read to the end; keep the first error."""
         for feed in self._feeds:
             if feed.main_subscriber.finished:
-                self._error = self._error or feed.main_subscriber.error
+                error = feed.main_subscriber.error
+                if isinstance(error, SlowConsumer):
+                    self._slow = self._slow or error
+                else:
+                    self._error = self._error or error
         self._feeds = [feed for feed in self._feeds if not feed.main_subscriber.finished]
 
     # --- inside ---
@@ -195,7 +204,7 @@ class FeedHandler(Unbatched[Event]):
         try:
             await feed.run()
         finally:
-            self._running -= 1
+            self._running.discard(feed)
             self._notify()
 
     def _notify(self) -> None:

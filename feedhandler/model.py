@@ -49,7 +49,7 @@ class GapReason(enum.Enum):
     MALFORMED = "malformed"
 
 
-@frozen
+@frozen(weakref_slot=False)
 class PriceUpdate:
     """A price of `symbol`, with the size and side that it is good for.
 
@@ -67,7 +67,7 @@ class PriceUpdate:
     epoch: int = 0
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Trade:
     """A trade; `side` is the taker's. `trade_id` and `sequence` are `None` where not sent."""
 
@@ -83,7 +83,7 @@ class Trade:
     epoch: int = 0
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Quote:
     """The top of the book; a side that is empty has `None` for its price and size."""
 

@@ -310,6 +310,9 @@ def _record(document: dict[str, Any], number: int) -> Record:
         raise RecordingError(f"the time (t) must be integer nanoseconds, got {t!r}", line=number)
     if kind != "http" and not isinstance(c, int):
         raise RecordingError(f"the connection (c) must be a number, got {c!r}", line=number)
+    for name, wanted in (("url", str), ("text", str), ("code", int), ("reason", str)):
+        if not isinstance(document.get(name), wanted | None):
+            raise RecordingError(f"{name} must be {wanted.__name__}", line=number)
     payload: str | bytes | None = document.get("text")
     if "b64" in document:
         try:

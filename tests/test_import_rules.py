@@ -26,6 +26,7 @@ P  _core.backoff
 P  _core.breaker
 P  _core.liveness
 P  _core.subscriptions
+P  _core.construct
 P  _core.sequence
 P  _core.losses
 P  _core.frames

@@ -126,7 +126,7 @@ class CircuitBreaker:
     _outstanding: set[int] = field(factory=set, init=False)
     _open_until: float = field(default=0.0, init=False)
     _opened_in_a_row: int = field(default=0, init=False)
-    _window: deque[tuple[float, bool]] = field(factory=deque, init=False)
+    _window: deque[tuple[float, int, int]] = field(factory=deque, init=False)
 
     def __repr__(self) -> str:
         until = f" until {self._open_until:g}" if self._state is CircuitState.OPEN else ""
@@ -171,15 +171,18 @@ class CircuitBreaker:
         self.metrics._start(now)
         self._outstanding.discard(permit.number)
 
-    def record_success(self, permit: Permit | None, *, now: float) -> None:
-        """The attempt, or the message, was good."""
+    def record_success(self, permit: Permit | None, *, now: float, weight: int = 1) -> None:
+        """The attempt was good, or so were `weight` messages, which are one success.
+
+        In the window of the failure rate they count for as many as they are.
+        """
         if not self._counts(permit, now):
             return
         metrics = self.metrics
         metrics.successes += 1
         metrics.consecutive_successes += 1
         metrics.consecutive_failures = 0
-        self._remember(now, failed=False)
+        self._remember(now, good=weight)
         if (
             self._state is CircuitState.HALF_OPEN
             and metrics.consecutive_successes >= self.config.success_threshold
@@ -197,7 +200,7 @@ class CircuitBreaker:
         metrics.failures += 1
         metrics.consecutive_failures += 1
         metrics.consecutive_successes = 0
-        self._remember(now, failed=True)
+        self._remember(now, bad=1)
         if self._state is CircuitState.HALF_OPEN:
             self._open(now, "a probe failed")
         elif self._state is CircuitState.CLOSED:
@@ -236,19 +239,21 @@ class CircuitBreaker:
         self._outstanding.discard(permit.number)
         return True
 
-    def _remember(self, now: float, *, failed: bool) -> None:
+    def _remember(self, now: float, *, good: int = 0, bad: int = 0) -> None:
         if self.config.failure_rate is None:
             return
         window = self._window
-        window.append((now, failed))
+        window.append((now, good, bad))
         while window and window[0][0] <= now - self.config.window_s:
             window.popleft()
 
     def _rate_exceeded(self) -> bool:
         rate = self.config.failure_rate
-        if rate is None or len(self._window) < self.config.window_minimum:
+        if rate is None:
             return False
-        return sum(failed for _, failed in self._window) >= rate * len(self._window)
+        outcomes = sum(good + bad for _, good, bad in self._window)
+        failures = sum(bad for _, _, bad in self._window)
+        return outcomes >= self.config.window_minimum and failures >= rate * outcomes
 
     def _open(self, now: float, reason: str, for_s: float | None = None) -> None:
         if for_s is None:

@@ -20,13 +20,15 @@ _SECRET_PARTS = (
 )  # fmt: skip
 _SECRET_NAMES = frozenset({"auth", "key", "pass", "sig", "sign"})
 # A request of this kind carries credentials in its other members, whatever their names are.
-_KINDS = ("op", "method", "type", "event", "action", "request")
-_LOGINS = frozenset({"auth", "authenticate", "authorize", "login", "logon"})
+_KINDS = ("op", "method", "type", "event", "action", "request", "channel")
+_LOGINS = frozenset({"auth", "authenticate", "authorize", "login", "logon", "sign", "signin"})
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w\-.~+/]+=*")
 _JSON_MEMBER = re.compile(r'("((?:[^"\\]|\\.)*)"\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,{}\[\]"]+)')
-# A listen key in a path: long, and not a word.
-_PATH_KEY = re.compile(r"(?<=/)(?=[\w\-]*[0-9])[\w\-]{24,}(?=/|$)")
+# A listen key in a path: long, with a digit or longer still; and matrix parameters.
+_PATH_KEY = re.compile(r"(?<=/)(?:(?=[\w\-]*[0-9])[\w\-]{24,}|[\w\-]{32,})(?=[/@;]|$)")
+_PATH_PARAMETERS = re.compile(r";[^/]*")
 
 
 def _is_secret(name: str) -> bool:
@@ -45,7 +47,7 @@ def redact_url(url: str) -> str:
         for pair in parts.query.split("&")
         if pair
     )
-    path = _PATH_KEY.sub(REDACTED, parts.path)
+    path = _PATH_PARAMETERS.sub(f";{REDACTED}", _PATH_KEY.sub(REDACTED, parts.path))
     return urlunsplit((parts.scheme, netloc, path, query, ""))
 
 
@@ -76,12 +78,21 @@ def redact_payload(payload: str | bytes) -> str | bytes:
 
 
 def _redacted(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        return redact_text(value)  # JSON inside of JSON
     if isinstance(value, list):
+        if value and _is_login(value[0]):
+            return [value[0], *(REDACTED for _ in value[1:])]
         return [_redacted(item) for item in value]
     if not isinstance(value, dict):
         return value
-    is_login = any(str(value.get(kind, "")).lower() in _LOGINS for kind in _KINDS)
+    is_login = any(_is_login(value.get(kind)) for kind in _KINDS)
     return {
         name: REDACTED if _is_secret(name) or (is_login and name not in _KINDS) else _redacted(item)
         for name, item in value.items()
     }
+
+
+def _is_login(kind: object) -> bool:
+    """Whether a request of this kind logs in: ``auth``, ``user.login``, ``authKeyExpires``."""
+    return isinstance(kind, str) and any(w.lower() in _LOGINS for w in _WORD.findall(kind))

@@ -53,25 +53,25 @@ class Hole:
 class SequenceTracker(Generic[K]):
     """The last number seen of each key (a symbol, or a connection), each one more than the last."""
 
-    __slots__ = ("_last",)
+    __slots__ = ("last_of",)
 
     def __init__(self) -> None:
-        self._last: dict[K, int] = {}
+        self.last_of: dict[K, int] = {}
 
     def check(self, key: K, sequence: int) -> Order | Hole:
         """Take in the next number of `key`; a duplicate changes nothing."""
-        last = self._last.get(key)
+        last = self.last_of.get(key)
         if last is None:
-            self._last[key] = sequence
+            self.last_of[key] = sequence
             return Order.FIRST
         if sequence == last + 1:
-            self._last[key] = sequence
+            self.last_of[key] = sequence
             return Order.IN_ORDER
         if sequence <= last:
             return Order.DUPLICATE
-        self._last[key] = sequence
+        self.last_of[key] = sequence
         return Hole(last + 1, sequence - 1)
 
     def last(self, key: K) -> int | None:
         """The highest number seen of `key`, if any."""
-        return self._last.get(key)
+        return self.last_of.get(key)

@@ -137,7 +137,9 @@ class SubscriptionBook:
     def refuse(self, subscription: Subscription) -> None:
         """The venue refused it; it is not asked for again."""
         self._wanted.pop(subscription, None)
+        self._unwanted.pop(subscription, None)
         self._confirmed.pop(subscription, None)
+        self._tries.pop(subscription, None)
         self._asked.discard(subscription)
 
     def ask_again(self, subscriptions: Iterable[Subscription]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ from feedhandler.errors import (
 )
 
 __all__ = ["Batch", "Connection", "Endpoint", "Sink"]
+
+_AHEAD_BYTES = 262_144  # that are read while the consumer is full
 
 Headers = Sequence[tuple[str, str]]
 
@@ -138,6 +141,9 @@ class Connection:
         self._wire: Wire | None = None
         self._liveness = Liveness(config, now=trio.current_time())
         self._announced = trio.Event()
+        self._ahead: deque[Batch] = deque()
+        self._ahead_bytes = 0
+        self._ahead_changed = trio.Event()
         self._resumed = trio.Event()
         self._pings = 0
 
@@ -181,6 +187,8 @@ class Connection:
                     raise HandshakeTimeout(self._config.connect_timeout_s)
                 await self._live(stream, deadline.deadline, opened, headers)
         finally:
+            while self._ahead:  # what was received is not lost with the connection
+                self._post_ahead()
             if stream is not None:
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(stream)
@@ -192,8 +200,10 @@ class Connection:
             return await self.endpoint.dial(self.endpoint.target)
         except FeedError:
             raise
-        except Exception as error:  # whatever a proxy's library raises
-            raise DialError(f"dialling failed: {type(error).__name__}: {error}") from error
+        except OSError as error:
+            raise DialError(f"dialling failed: {error.strerror or type(error).__name__}") from error
+        except Exception as error:  # whatever a proxy's library raises, and quotes
+            raise DialError(f"dialling failed: {type(error).__name__}") from error
 
     async def _live(
         self,
@@ -224,6 +234,7 @@ class Connection:
                 self._announced.set()
                 nursery.start_soon(self._guard, self._outbox.write_all, wire.send)
                 nursery.start_soon(self._watch, wire, nursery)
+                nursery.start_soon(self._hand_over)
                 for companion in self._companions:
                     nursery.start_soon(self._guard, companion, self)
             await self._close_requested.wait()
@@ -252,16 +263,44 @@ class Connection:
         if not self._announced.is_set():
             # The first data can come in the same read as the 101.
             await self._announced.wait()
-        if self._sink.post(Batch(messages, size, self._clock.time_ns(), self.epoch)):
+        batch = Batch(messages, size, self._clock.time_ns(), self.epoch)
+        if not self._ahead and not self._sink.full:
+            self._post(batch)
+            return
+        # The consumer is full. A little is read ahead, so that pings are answered meanwhile.
+        self._ahead.append(batch)
+        self._ahead_bytes += size
+        self._ahead_changed.set()
+        if self._ahead_bytes < _AHEAD_BYTES:
+            return
+        # Now nothing is read until there is room, so no deadline may run.
+        self._liveness.paused(trio.current_time())
+        try:
+            while self._ahead_bytes >= _AHEAD_BYTES:
+                self._ahead_changed = trio.Event()
+                await self._ahead_changed.wait()
+        finally:
+            self._liveness.resumed(trio.current_time())
+            self._resumed.set()
+
+    def _post(self, batch: Batch) -> None:
+        if self._sink.post(batch):
             self._liveness.data(trio.current_time())
-        if self._sink.full:
-            # Nothing is read until there is room, so no deadline may run.
-            self._liveness.paused(trio.current_time())
-            try:
+
+    async def _hand_over(self) -> None:
+        """Hand over what was read ahead, as there is room for it."""
+        while True:
+            while self._ahead:
                 await self._sink.wait_room()
-            finally:
-                self._liveness.resumed(trio.current_time())
-                self._resumed.set()
+                self._post_ahead()
+            self._ahead_changed = trio.Event()
+            await self._ahead_changed.wait()
+
+    def _post_ahead(self) -> None:
+        batch = self._ahead.popleft()
+        self._ahead_bytes -= batch.size
+        self._post(batch)
+        self._ahead_changed.set()
 
     async def _watch(self, wire: Wire, nursery: trio.Nursery) -> None:
         while True:

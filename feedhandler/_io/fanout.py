@@ -5,6 +5,7 @@ Whatever a policy drops is announced: the subscriber gets a `Gap` in the place o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 import trio
@@ -50,7 +51,7 @@ class Subscriber(Unbatched[Event]):
         self._on_change = on_change
         self._on_cut = on_cut
         self._attended = False
-        self.optional = False  # there are others who read, so nobody need read here
+        self._optional = False
         self._conflation: _Conflation | None = None
         self._mailbox: Mailbox[list[Event]] = Mailbox(max_count=limit)
         self._losses = Losses()
@@ -67,7 +68,7 @@ class Subscriber(Unbatched[Event]):
         if mailbox.closed:
             return
         if self._conflation is not None:
-            self._losses.add(self._conflation.add(events), GapReason.CONFLATED)
+            self._conflation.add(events, self._losses)
             mailbox.nudge()
         elif self._blocking or mailbox.count + len(events) <= self._limit:
             mailbox.post(events, count=len(events))
@@ -83,10 +84,19 @@ class Subscriber(Unbatched[Event]):
 
     @property
     def _blocking(self) -> bool:
-        return self._policy is OverflowPolicy.BLOCK and (self._attended or not self.optional)
+        return self._policy is OverflowPolicy.BLOCK and (self._attended or not self._optional)
 
     async def wait_room(self) -> None:
-        await self._mailbox.wait_room()
+        while self.full and not self._mailbox.closed:
+            await self._mailbox.room_changed()
+
+    def set_optional(self, optional: bool) -> None:
+        """There are others who read, or no more; nobody need read here until somebody does."""
+        self._optional = optional
+        if optional:
+            self._attended = False
+            self._trim()
+        self._mailbox.nudge_producer()
 
     def close(self, error: FeedError | None = None) -> None:
         """No more events; `error` is raised after the last one."""
@@ -149,8 +159,8 @@ class Subscriber(Unbatched[Event]):
         if self._policy is OverflowPolicy.CONFLATE:
             self._conflation = _Conflation(self._limit)
             while (waiting := mailbox.take()) is not None:
-                self._losses.add(self._conflation.add(waiting), GapReason.CONFLATED)
-            self._losses.add(self._conflation.add(events), GapReason.CONFLATED)
+                self._conflation.add(waiting, self._losses)
+            self._conflation.add(events, self._losses)
             mailbox.nudge()
         elif self._policy is OverflowPolicy.DISCONNECT:
             room = self._limit - mailbox.count
@@ -162,42 +172,55 @@ class Subscriber(Unbatched[Event]):
                 self._on_cut()
         else:
             mailbox.post(events, count=len(events))
-            while (excess := mailbox.count - self._limit) > 0:
-                oldest = mailbox.take() or []
-                if len(oldest) > excess:
-                    mailbox.put_front(oldest[excess:], count=len(oldest) - excess)
-                # The list is not ours alone: other subscribers have the same.
-                self._losses.add(oldest[:excess], GapReason.OVERFLOW)
+            self._trim()
+
+    def _trim(self) -> None:
+        """Drop the oldest, down to the bound."""
+        mailbox = self._mailbox
+        while (excess := mailbox.count - self._limit) > 0:
+            oldest = mailbox.take() or []
+            if len(oldest) > excess:
+                mailbox.put_front(oldest[excess:], count=len(oldest) - excess)
+            # The list is not ours alone: other subscribers have the same.
+            self._losses.add(oldest[:excess], GapReason.OVERFLOW)
 
 
 class _Conflation:
-    """The newest event of each kind and symbol, and all that is not data, at most `limit`."""
+    """The newest event of each kind and symbol, and what is not data: at most `limit` in all."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kept: dict[tuple[type, object], Event] = {}
         self._number = 0
+        self._data: dict[tuple[type, str], tuple[int, Event]] = {}
+        self._status: deque[tuple[int, Event]] = deque()
 
-    def add(self, events: list[Event]) -> list[Event]:
-        """Take in events; returns those that they replace, and the oldest over the bound."""
-        kept = self._kept
-        dropped: list[Event] = []
+    def add(self, events: list[Event], losses: Losses) -> None:
+        """Take in events, and account for those that newer ones replace or that have no room."""
+        replaced: list[Event] = []
         for event in events:
+            self._number += 1
             if isinstance(event, _STATUS):
-                self._number += 1
-                kept[type(event), self._number] = event
-            else:
-                key = type(event), event.symbol
-                replaced = kept.pop(key, None)  # the order is that of the newest
-                if replaced is not None:
-                    dropped.append(replaced)
-                kept[key] = event
-        while len(kept) > self._limit:
-            dropped.append(kept.pop(next(iter(kept))))
-        return dropped
+                self._status.append((self._number, event))
+                continue
+            key = type(event), event.symbol
+            old = self._data.pop(key, None)  # put at the end again: the order is that of the newest
+            if old is not None:
+                replaced.append(old[1])
+            self._data[key] = self._number, event
+        losses.add(replaced, GapReason.CONFLATED)
+        while len(self._data) + len(self._status) > self._limit:
+            # What is not data is merged with what was lost before, so that goes first.
+            oldest = (
+                self._status.popleft() if self._status else self._data.pop(next(iter(self._data)))
+            )
+            losses.add([oldest[1]], GapReason.OVERFLOW)
 
     def take(self) -> list[Event]:
-        return [*self._kept.values()]
+        return [event for _, event in sorted([*self._data.values(), *self._status], key=_number)]
+
+
+def _number(item: tuple[int, Event]) -> int:
+    return item[0]
 
 
 _STATUS = (Gap, FeedStateChanged, DecodeFailed, SubscriptionFailed)

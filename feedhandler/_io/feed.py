@@ -23,6 +23,7 @@ from feedhandler._io.subscriptions import (
 )
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import (
+    BatchSession,
     Clock,
     Control,
     Heartbeat,
@@ -46,6 +47,7 @@ from feedhandler.errors import (
     ForcedDisconnect,
     MalformedBurst,
     SendQueueFull,
+    SlowConsumer,
     SubscriptionRefused,
 )
 from feedhandler.model import (
@@ -117,6 +119,8 @@ class Feed:
             on_cut=self._cut_off,
         )
         self._subscribers = [self._main]
+        self._ended = False
+        self._error: FeedError | None = None
         self.breaker = CircuitBreaker(config.breaker) if config.breaker is not None else None
         self._supervisor = Supervisor(
             endpoint,
@@ -161,14 +165,18 @@ class Feed:
         Where nobody iterates over the feed itself, that holds nobody up: its oldest events go.
         """
         extra = Subscriber(limit=buffer_events, policy=overflow)
+        if self._ended:
+            extra.close(self._error)
         self._subscribers.append(extra)
-        self._main.optional = True
+        self._main.set_optional(True)
         try:
             yield extra
         finally:
             self._subscribers.remove(extra)
-            self._main.optional = len(self._subscribers) > 1
+            self._main.set_optional(len(self._subscribers) > 1)
             extra.close()
+            if isinstance(self._main.error, SlowConsumer):
+                self._cut_off()
 
     @property
     def state(self) -> ConnectionState:
@@ -221,14 +229,16 @@ class Feed:
 
     async def run(self) -> None:
         """Keep the feed alive until it is closed or gives up; then close its subscribers."""
-        error: FeedError | None = None
         try:
-            error = await self._supervisor.run(retry_first=True)
+            self._error = await self._supervisor.run(retry_first=True)
         finally:
-            if error is None:
+            self._ended = True
+            if self._error is None or self.state is ConnectionState.CLOSING:
                 self._supervisor.closed()
+            if isinstance(self._main.error, SlowConsumer):
+                self._main.error.__cause__ = self._error
             for subscriber in self._subscribers:
-                subscriber.close(error)
+                subscriber.close(self._error)
 
     def close(self) -> None:
         """Ask for the end: politely, within `close_timeout_s`. `run()` then returns."""
@@ -249,9 +259,25 @@ class Feed:
         epoch = batch.epoch
         events: list[Event] = []
         append = events.append
-        decode = self._session.decode
-        data = valid = False
-        for message in batch.messages:
+        session = self._session
+        decode = session.decode
+        plain = session.decode_plain if isinstance(session, BatchSession) else None
+        data = False
+        valid = 0
+        messages = batch.messages
+        position, count = 0, len(messages)
+        while position < count:
+            if plain is not None:
+                run = plain(messages, position, recv_ns=recv_ns, epoch=epoch)
+                if run:
+                    data = True
+                    valid += len(run)
+                    events += run
+                    position += len(run)
+                    if position == count:
+                        break
+            message = messages[position]
+            position += 1
             try:
                 items = [*decode(message, recv_ns=recv_ns, epoch=epoch)]
             except Exception as error:  # a venue's bug is no reason to stop either
@@ -260,7 +286,8 @@ class Feed:
                 kind = type(item)
                 if kind in _DATA:
                     append(item)  # type: ignore[arg-type]  # narrowed by the set
-                    data = valid = True
+                    data = True
+                    valid += 1
                 elif isinstance(item, Malformed):
                     valid = self._mark(valid)
                     self._decode_failed(item.error, batch, events)
@@ -281,11 +308,11 @@ class Feed:
                 if subscriber.full:
                     await subscriber.wait_room()
 
-    def _mark(self, valid: bool) -> bool:
+    def _mark(self, valid: int) -> int:
         """Tell the breaker and the back-off of valid data before what comes next; then forget."""
         if valid:
-            self._supervisor.data_is_valid()
-        return False
+            self._supervisor.data_is_valid(count=valid)
+        return 0
 
     def _take(self, item: Event | Control, events: list[Event], recv_ns: int, epoch: int) -> None:
         """Deal with what is not data."""
@@ -411,7 +438,7 @@ class Feed:
 
     def _cut_off(self) -> None:
         """The consumer was too slow, and the policy is to disconnect."""
-        if self._subscribers == [self._main]:
+        if self._subscribers == [self._main] and not self._ended:
             self.close()
 
     def _new_outbox(self) -> Outbox:

@@ -43,6 +43,8 @@ class Unbatched(ABC, Generic[T]):
     def __init__(self) -> None:
         self._current: deque[T] = deque()
         self._checkpoint_due = 0.0
+        # trio's clock, without the way through its global state that `trio.current_time()` takes
+        self._now: Callable[[], float] = _never
 
     @abstractmethod
     async def _take_batch(self) -> Sequence[T] | None:
@@ -59,15 +61,19 @@ class Unbatched(ABC, Generic[T]):
 
     async def __anext__(self) -> T:
         current = self._current
-        if current:
-            if trio.current_time() >= self._checkpoint_due:
-                await trio.lowlevel.checkpoint()
-                self._checkpoint_due = trio.current_time() + _SLICE_S
-            return current.popleft()
-        while not current:
-            batch = await self._take_batch()
-            if batch is None:
-                raise StopAsyncIteration
-            current.extend(batch)
-        self._checkpoint_due = trio.current_time() + _SLICE_S
+        if not current:
+            while not current:
+                batch = await self._take_batch()
+                if batch is None:
+                    raise StopAsyncIteration
+                current.extend(batch)
+            self._now = trio.lowlevel.current_clock().current_time
+            self._checkpoint_due = self._now() + _SLICE_S
+        elif self._now() >= self._checkpoint_due:
+            await trio.lowlevel.checkpoint()
+            self._checkpoint_due = self._now() + _SLICE_S
         return current.popleft()
+
+
+def _never() -> float:
+    return 0.0

@@ -56,8 +56,16 @@ class Mailbox(Generic[T]):
         Cancel-safe. This is a checkpoint only where it has to wait.
         """
         while self.full and not self.closed:
-            self._room = trio.Event()
-            await self._room.wait()
+            await self.room_changed()
+
+    async def room_changed(self) -> None:
+        """Wait until there may be room, or another look is worth it. Cancel-safe."""
+        self._room = trio.Event()
+        await self._room.wait()
+
+    def nudge_producer(self) -> None:
+        """Wake the producer so that it looks around; it need not find room."""
+        self._room.set()
 
     def take(self) -> T | None:
         """The oldest item, or `None` if there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 
@@ -17,11 +18,13 @@ from feedhandler.abc import Clock, TokenProvider
 from feedhandler.config import BackoffConfig, ConnectionConfig, check_headers, check_token
 from feedhandler.errors import (
     CircuitOpenError,
+    ConfigError,
     ConnectionFailed,
     DialError,
     FailureKind,
     FeedError,
     ForcedDisconnect,
+    InvalidToken,
     MalformedBurst,
 )
 
@@ -59,6 +62,7 @@ class Supervisor:
         self._policies = policies
         self.connection: Connection | None = None
         self.epoch = 0
+        self.user_judges = False
         self._config = config
         self._token = check_token(token) if isinstance(token, str) else token
         self._headers = check_headers(headers)
@@ -73,6 +77,9 @@ class Supervisor:
         self._machine = StateMachine()
         self._permit: Permit | None = None
         self._closing = False
+        self._advancing = False
+        self._close_after = False
+        self._not_before = -math.inf
         self._scope = trio.CancelScope()
 
     @property
@@ -84,11 +91,11 @@ class Supervisor:
 
     # --- what others tell it ---
 
-    def data_is_valid(self, *, judged: bool = True) -> None:
-        """Valid data has arrived: the connection has proved itself.
+    def data_is_valid(self, *, count: int = 1, judged: bool = True) -> None:
+        """Valid data, `count` messages of it, has arrived: the connection has proved itself.
 
-        Where the data is not `judged`, because others know what is valid, it is a success for the
-        breaker only as the first of a connection and while the circuit is half-open.
+        Where the data is not `judged`, it is a success for the breaker only as the first of a
+        connection and while the circuit is half-open; and if `user_judges`, it is none.
         """
         if self.reconnection.attempt_count:
             self.reconnection.proved()
@@ -100,8 +107,9 @@ class Supervisor:
         if until is not None and now >= until:
             # The circuit was opened by hand while the connection lives: it is the probe itself.
             self._permit = breaker.acquire(now=now)
-        if judged or self._permit is not None or breaker.state is CircuitState.HALF_OPEN:
-            breaker.record_success(self._permit, now=now)
+        probing = self._permit is not None or breaker.state is CircuitState.HALF_OPEN
+        if judged or (probing and not self.user_judges):
+            breaker.record_success(self._permit, now=now, weight=count)
             self._permit = None
 
     def data_is_malformed(self) -> None:
@@ -121,6 +129,9 @@ class Supervisor:
 
     def close(self) -> None:
         """End for good: a live connection politely, everything else at once."""
+        if self._advancing:
+            self._close_after = True  # the observers of a transition may ask for the end
+            return
         if self.allows(ConnectionEvent.CLOSE):
             self._advance(ConnectionEvent.CLOSE)
         self._closing = True
@@ -157,11 +168,16 @@ class Supervisor:
         retry = retry_first
         try:
             with self._scope:
+                if retry_first and self._not_before > trio.current_time():
+                    await trio.sleep_until(self._not_before)  # the venue has asked for it
                 while not self._closing:
                     try:
                         await self._attempt()
                     except (ConnectionFailed, CircuitOpenError) as error:
                         retry = retry or self.state is ConnectionState.CONNECTED
+                        asked: float | None = getattr(error, "retry_after_s", None)
+                        if asked is not None:
+                            self._not_before = trio.current_time() + asked
                         until = self._judge(error) if retry else error
                         if isinstance(until, FeedError):
                             self._advance(ConnectionEvent.GAVE_UP, error=error)
@@ -224,9 +240,15 @@ class Supervisor:
         if not isinstance(token, str):
             try:
                 with trio.fail_after(self._config.connect_timeout_s):
-                    token = check_token(await token())
+                    token = await token()
+            except ConnectionFailed:
+                raise
             except Exception as error:  # whatever the library behind it raises
                 raise DialError(f"the token provider failed: {type(error).__name__}") from error
+            try:
+                check_token(token)
+            except ConfigError as error:
+                raise InvalidToken(f"the token provider gave what is no token: {error}") from error
         others = [(n, v) for n, v in self._headers if n.lower() != "authorization"]
         return [*others, ("Authorization", f"Bearer {token}")]
 
@@ -260,17 +282,23 @@ class Supervisor:
         breaker_open: bool = False,
     ) -> None:
         old, new = self._machine.advance(event)
-        self._on_transition(
-            Transition(
-                old,
-                new,
-                event,
-                at=trio.current_time(),
-                epoch=self.epoch,
-                error=error,
-                failure=error.kind if isinstance(error, ConnectionFailed) else None,
-                attempt=self.reconnection.attempt_count,
-                next_attempt_at=next_attempt_at,
-                breaker_open=breaker_open,
-            )
+        transition = Transition(
+            old,
+            new,
+            event,
+            at=trio.current_time(),
+            epoch=self.epoch,
+            error=error,
+            failure=error.kind if isinstance(error, ConnectionFailed) else None,
+            attempt=self.reconnection.attempt_count,
+            next_attempt_at=next_attempt_at,
+            breaker_open=breaker_open,
         )
+        self._advancing = True
+        try:
+            self._on_transition(transition)
+        finally:
+            self._advancing = False
+        if self._close_after:
+            self._close_after = False
+            self.close()

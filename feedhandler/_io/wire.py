@@ -34,7 +34,7 @@ from feedhandler.errors import (
 
 __all__ = ["Wire"]
 
-READ_BYTES = 65_536
+READ_BYTES = 131_072
 _HEAD_BYTES = 65_536  # of a response to the opening handshake
 _BODY_BYTES = 1_024  # of a rejection: enough to quote
 _BODY_WAIT_S = 1.0  # a body that is slower is not waited for: the status is what matters

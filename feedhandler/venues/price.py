@@ -15,11 +15,13 @@ Data is what `feedhandler.codec.PriceParser` documents, with ``"type": "price"``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 from attrs import field, frozen
 
+from feedhandler._core.construct import twin_of
 from feedhandler._core.redaction import redact_url
 from feedhandler._core.sequence import Hole, Order, SequenceTracker
 from feedhandler.abc import (
@@ -34,10 +36,17 @@ from feedhandler.abc import (
     Subscription,
     Unsubscribed,
 )
-from feedhandler.codec import FastDecoder, PriceParser
+from feedhandler.codec import (
+    MAX_AMOUNT,
+    MIN_AMOUNT,
+    REFUSALS,
+    FastDecoder,
+    PriceParser,
+    are_plain,
+)
 from feedhandler.config import valid_url
 from feedhandler.errors import DecodeError
-from feedhandler.model import Event
+from feedhandler.model import Event, PriceUpdate, Side
 
 __all__ = ["PriceVenue"]
 
@@ -76,6 +85,25 @@ def _request(kind: str, subscriptions: Sequence[Subscription]) -> str:
     return msgspec.json.encode({"type": kind, "symbols": symbols}).decode()
 
 
+class _Plain(msgspec.Struct, gc=False):
+    """A price as it is on the wire, where nothing about it is out of the ordinary.
+
+    It is a `Struct`, and not an attrs class as everything else, because it is decoded in three
+    quarters of the time, and nobody but `decode_plain()` sees it.
+    """
+
+    symbol: str
+    price: Decimal
+    size: Decimal
+    side: Side
+    sequence: int
+    time: int
+    type: str
+
+
+_Update = twin_of(PriceUpdate)
+
+
 @frozen
 class _Symbols:
     type: str
@@ -98,6 +126,8 @@ class PriceSession:
         self._sequences: SequenceTracker[str] = SequenceTracker()
         self._symbols = FastDecoder(_Symbols, venue=venue)
         self._error = FastDecoder(_Error, venue=venue)
+        self._decode = msgspec.json.Decoder(_Plain).decode
+        self._plain = False
 
     def last_sequence(self, symbol: str) -> int | None:
         return self._sequences.last(symbol)
@@ -123,6 +153,45 @@ class PriceSession:
             gap = order.as_gap(update.symbol, recv_ns=recv_ns, venue=self._venue, epoch=epoch)
             return [gap, update]
         return [Ignored("duplicate")]
+
+    def decode_plain(
+        self, messages: Sequence[str | bytes], begin: int, *, recv_ns: int, epoch: int
+    ) -> Sequence[PriceUpdate]:
+        """Decode prices for as long as each follows the one before it in its symbol's sequence."""
+        if begin == 0:
+            self._plain = are_plain(messages)
+        updates: list[PriceUpdate] = []
+        if not self._plain:
+            return updates
+        append, decode, last, venue = (
+            updates.append,
+            self._decode,
+            self._sequences.last_of,
+            self._venue,
+        )
+        try:
+            for message in messages[begin:] if begin else messages:
+                price = decode(message)
+                symbol, sequence, time = price.symbol, price.sequence, price.time
+                amount, size = price.price, price.size
+                amount, size = price.price, price.size
+                if not (
+                    last.get(symbol) == sequence - 1
+                    and MIN_AMOUNT <= amount <= MAX_AMOUNT
+                    and MIN_AMOUNT <= size <= MAX_AMOUNT
+                    and time >= 0
+                    and price.type == CHANNEL
+                ):
+                    break
+                last[symbol] = sequence
+                update = _Update(
+                    symbol, amount, size, price.side, sequence, time, recv_ns, venue, epoch
+                )
+                update.__class__ = PriceUpdate
+                append(update)
+        except REFUSALS:
+            pass  # `decode()` will say what is wrong with it
+        return updates
 
     def _control(self, kind: str, message: str | bytes, error: DecodeError) -> Sequence[Control]:
         match kind:

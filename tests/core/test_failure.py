@@ -20,6 +20,7 @@ from feedhandler import (
     HandshakeError,
     HandshakeRejected,
     HandshakeTimeout,
+    InvalidToken,
     MalformedBurst,
     MessageTooLarge,
     NameResolutionFailed,
@@ -59,6 +60,7 @@ CASES: list[tuple[ConnectionFailed, FailureKind, bool, float]] = [
     (MessageTooLarge(1), K.PROTOCOL_ERROR, True, 0),
     (MalformedBurst(5, 1.0), K.MALFORMED_DATA, True, 0),
     (ForcedDisconnect("x"), K.FORCED, True, 0),
+    (InvalidToken("x"), K.AUTHENTICATION, False, 0),
 ]
 
 

@@ -176,6 +176,16 @@ def test_a_complete_list_ends_what_is_not_in_it() -> None:
     assert book.confirmed == {B}
 
 
+def test_a_refusal_ends_also_what_was_to_end() -> None:
+    book = SubscriptionBook(5.0)
+    book.want([A])
+    book.due(0.0)
+    book.unwant([A])
+    book.due(0.0)
+    book.refuse(A)
+    assert book.wake_at() == math.inf
+
+
 def test_what_the_venue_confirms_unasked_is_ended_when_it_is_unwanted() -> None:
     book = SubscriptionBook(5.0)
     book.want([A])

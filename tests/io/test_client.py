@@ -12,6 +12,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from feedhandler import (
+    AuthenticationFailed,
     BackoffConfig,
     CircuitBreaker,
     CircuitBreakerClient,
@@ -23,8 +24,10 @@ from feedhandler import (
     ConnectionState,
     DecodeError,
     DialError,
+    InvalidToken,
     NotConnected,
     PriceVenue,
+    RateLimited,
     RetriesExhausted,
     SendQueueFull,
     UsageError,
@@ -222,15 +225,12 @@ def test_a_header_that_can_not_be_sent_is_refused_without_showing_it(
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("result", [f"{SECRET}\n", None, KeyError(SECRET), OSError(SECRET)])
+@pytest.mark.parametrize("result", [KeyError(SECRET), OSError(SECRET)])
 async def test_a_token_provider_that_fails_is_a_failed_attempt(
     autojump_clock: MockClock, server: MockWebSocketServer, result: Any
 ) -> None:
     async def provide() -> str:
-        if isinstance(result, Exception):
-            raise result
-        text: str = result
-        return text
+        raise result
 
     venue = PriceVenue(server.url, dial=server.dial)
     told = []
@@ -241,6 +241,25 @@ async def test_a_token_provider_that_fails_is_a_failed_attempt(
     assert {type(cause) for cause in caught.value.causes} == {DialError}
     assert SECRET not in str(caught.value)
     assert SECRET not in "".join(told)
+    assert server.dialled == 0
+
+
+@pytest.mark.parametrize("result", [f"{SECRET}\n", None])
+async def test_what_is_no_token_and_a_refusal_by_the_provider_are_fatal(
+    autojump_clock: MockClock, server: MockWebSocketServer, result: Any
+) -> None:
+    async def provide() -> str:
+        text: str = result
+        return text
+
+    async def refuse() -> str:
+        raise AuthenticationFailed(403)
+
+    for provider, expected in ((provide, InvalidToken), (refuse, AuthenticationFailed)):
+        async with client_of(server, token=provider) as client:
+            with pytest.raises(expected) as caught:
+                await client.reconnect_with_backoff()
+        assert SECRET not in str(caught.value)
     assert server.dialled == 0
 
 
@@ -332,3 +351,31 @@ async def test_a_circuit_opened_by_hand_closes_over_good_data(
             await trio.sleep(1)
         assert client.circuit_breaker.state is CircuitState.CLOSED
         assert client.inner.epoch == 1
+
+
+async def test_retry_after_is_kept_from_one_call_to_the_next(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    server.reject_next(429, headers=[("Retry-After", "60")])
+    async with client_of(server) as client:
+        with pytest.raises(RateLimited):
+            await client.connect()
+        await client.reconnect_with_backoff()
+        assert trio.current_time() == 60
+
+
+async def test_bad_messages_keep_a_half_open_circuit_from_closing(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with CircuitBreakerClient(client_of(server), CircuitBreaker()) as client:
+        await client.connect()
+        opened = []
+        while len(opened) < 4:
+            connection = await server.next_connection()
+            while not connection.closed:
+                await connection.send("bad")
+                await anext(client)
+                client.record_failure(DecodeError("x", b"", [("$", "bad")]))
+                await trio.testing.wait_all_tasks_blocked()
+            opened.append(trio.current_time())
+        assert opened == [0.0, 10.0, 30.0, 70.0]

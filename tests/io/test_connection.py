@@ -355,7 +355,7 @@ async def test_memory_is_bounded_for_a_peer_that_floods(
 
         nursery.start_soon(flood)
         await trio.testing.wait_all_tasks_blocked()
-        assert connection.sent * 1000 < 100_000 + 3 * 65_536 + 20_000
+        assert connection.sent * 1000 < 100_000 + 3 * 65_536 + 262_144 + 150_000
         nursery.cancel_scope.cancel()
 
 

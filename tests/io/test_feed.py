@@ -641,14 +641,15 @@ async def test_a_failure_rate_counts_the_good_as_well(
         connection = await server.next_connection()
         for n in range(40):
             good = prices("A", range(n * 10, n * 10 + 10))
-            await connection.send_many(good if n % 4 else ["bad"])
+            await connection.send_many([*good, "bad"])
             await trio.testing.wait_all_tasks_blocked()
-        assert feed.state is ConnectionState.CONNECTED, "a quarter is bad"
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            for _ in range(40):
-                await connection.send("bad")
-                await trio.testing.wait_all_tasks_blocked()
-        assert feed.state is ConnectionState.RECONNECTING
+        assert feed.state is ConnectionState.CONNECTED, "one in eleven is bad"
+        await connection.send_many(["bad"] * 300)
+        await trio.testing.wait_all_tasks_blocked()
+        assert feed.state is ConnectionState.CONNECTED, "340 of 740"
+        await connection.send_many(["bad"] * 70)
+        await trio.testing.wait_all_tasks_blocked()
+        assert feed.state is ConnectionState.RECONNECTING, "more than half of 810"
 
 
 async def test_heartbeats_of_the_venue_are_no_data(
@@ -741,3 +742,145 @@ async def test_a_handler_refuses_what_can_not_be_and_forgets_what_is_over(
         assert [event async for event in handler] == []
     with pytest.raises(UsageError, match="is closed"):
         handler.add(venue, ["A"])
+
+
+# --- and a second one ----------------------------------------------------------------------------
+
+
+async def test_a_handler_is_left_although_a_cut_off_feed_has_another_reader(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.DISCONNECT, buffer_events=5)
+    with trio.fail_after(100):
+        async with FeedHandler(config=config) as handler:
+            feed = handler.add(PriceVenue(server.url, dial=server.dial), ["A"])
+            connection = await server.next_connection()
+            with feed.subscriber() as extra:
+                await connection.send_many(prices("A", range(20)))
+                await trio.testing.wait_all_tasks_blocked()
+                with pytest.raises(SlowConsumer):
+                    await collect(handler, [])
+                assert feed.state is ConnectionState.CONNECTED, "another reads on"
+                assert len(extra.take() or []) > 0
+            await trio.testing.wait_all_tasks_blocked()
+            assert feed.state is ConnectionState.CLOSED, "nobody is left"
+
+
+async def test_subscribers_one_after_the_other_all_get_data(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(buffer_events=5)
+    async with open_prices(server, config=config) as feed, trio.open_nursery() as nursery:
+        connection = await server.next_connection()
+        await anext(feed)  # somebody has read here once, and never again
+
+        async def send() -> None:
+            for n in range(0, 100_000, 10):
+                await connection.send_many(prices("A", range(n, n + 10)))
+                await trio.sleep(0.1)
+
+        nursery.start_soon(send)
+        for _ in range(3):
+            await trio.sleep(50)  # the main subscriber is full by now, and reading stands still
+            with feed.subscriber() as extra, trio.fail_after(60):
+                count = 0
+                async for event in extra:
+                    count += isinstance(event, PriceUpdate)
+                    if count == 300:
+                        break
+        nursery.cancel_scope.cancel()
+
+
+async def test_pings_are_answered_while_a_blocking_consumer_sleeps(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_prices(server, config=FeedConfig(buffer_events=5)) as feed:
+        connection = await server.next_connection()
+        await connection.send_many(prices("A", range(10)))
+        for n in range(5):
+            await connection.ping()
+            await connection.send_many(prices("A", [10 + n]))
+            await trio.sleep(10)
+        assert connection.pongs_received >= 5
+        received = [e.sequence for e in await until_price(feed, 14) if isinstance(e, PriceUpdate)]
+        assert received == list(range(15)), "in order, and none is lost"
+
+
+async def test_what_was_read_ahead_survives_the_connection(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_prices(server, config=FeedConfig(buffer_events=5)) as feed:
+        connection = await server.next_connection()
+        for n in range(10):
+            await connection.send_many(prices("A", range(n * 10, n * 10 + 10)))
+            await trio.testing.wait_all_tasks_blocked()
+        connection.drop()
+        await server.next_connection()
+        await trio.sleep(10)
+        events = await until_price(feed, 99)
+        received = [event.sequence for event in events if isinstance(event, PriceUpdate)]
+        assert received == list(range(100))
+
+
+async def test_a_slow_merged_consumer_is_told_although_another_feed_gave_up_before(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.DISCONNECT, buffer_events=5)
+    async with FeedHandler() as handler:
+        refusing = MockWebSocketServer(failure_mode=Rejection(403))
+        async with refusing:
+            handler.add(PriceVenue(refusing.url, dial=refusing.dial), ["A"])
+            await trio.sleep(1)
+        handler.add(PriceVenue(server.url, dial=server.dial), ["A"], config=config)
+        connection = await server.next_connection()
+        await connection.send_many(prices("A", range(20)))
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(SlowConsumer):
+            await collect(handler, [])
+
+
+async def test_a_feed_that_gives_up_while_its_consumer_is_too_slow_is_closed(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(
+        overflow=OverflowPolicy.DISCONNECT, buffer_events=5, backoff=BackoffConfig(max_retries=1)
+    )
+    async with open_prices(server, config=config) as feed:
+        connection = await server.next_connection()
+        await connection.send_many(prices("A", range(2)))
+        await trio.testing.wait_all_tasks_blocked()
+        server.failure_mode = Refusal()
+        connection.drop()
+        await trio.sleep(100)
+        assert feed.state is ConnectionState.CLOSED
+        with pytest.raises(SlowConsumer) as caught:
+            await collect(feed, [])
+        assert isinstance(caught.value.__cause__, RetriesExhausted)
+
+
+async def test_what_conflation_drops_for_want_of_room_is_an_overflow(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.CONFLATE, buffer_events=3, decode_burst=1000)
+    async with open_prices(server, list("ABCDEF"), config=config) as feed:
+        connection = await server.next_connection()
+        await connection.send_many([price_message(symbol, "1", 1) for symbol in "ABCDEF"])
+        await connection.send_many(["bad"] * 3)
+        events: list[Event] = []
+        with trio.move_on_after(1):
+            await trio.testing.wait_all_tasks_blocked()
+            await collect(feed, events)
+    assert [e.symbol for e in events if isinstance(e, PriceUpdate)] == ["D", "E", "F"]
+    gaps = {e.symbol: e.reason for e in events if isinstance(e, Gap)}
+    assert [gaps[symbol] for symbol in "ABC"] == [GapReason.OVERFLOW] * 3
+    assert gaps[None] is GapReason.MALFORMED
+
+
+async def test_a_subscriber_of_a_feed_that_has_ended_ends_as_it_did(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    server.failure_mode = Rejection(403)
+    async with open_prices(server) as feed:
+        await trio.sleep(1)
+        with feed.subscriber() as late, pytest.raises(AuthenticationFailed):
+            await anext(late)
