@@ -132,35 +132,37 @@ class FrameSplitter:
         buffer = self._buffer
         position = self._position
         end = len(buffer)
+        last = end - 4
         limit = self._limit
         append = messages.append
         unpack = _HEAD.unpack_from
         text_16 = _TEXT_16
-        while end - position >= 4:
-            head, length = unpack(buffer, position)
-            start = position + 4
-            if head != text_16:
-                if head >> 8 not in _PLAIN:
-                    break
-                if head & 0xFF < 126:
-                    length = head & 0xFF
+        try:
+            while position <= last:
+                head, length = unpack(buffer, position)
+                if head == text_16 and 125 < length <= limit:
+                    start = position + 4
+                    stop = start + length
+                    if stop > end:
+                        break
+                    append(buffer[start:stop].decode())
+                    position = stop
+                    continue
+                kind, second = head >> 8, head & 0xFF
+                start = position + 4
+                if second < 126:
+                    length = second
                     start = position + 2
-                elif head & 0xFF != 126 or length < 126:
+                elif second != 126 or length < 126:
                     break
-            elif length < 126:
-                break
-            stop = start + length
-            if stop > end or length > limit:
-                break
-            payload = buffer[start:stop]
-            if head < _BINARY:
-                try:
-                    append(payload.decode())
-                except UnicodeDecodeError:
+                stop = start + length
+                if kind not in _PLAIN or length > limit or stop > end:
                     break
-            else:
-                append(payload)
-            position = stop
+                payload = buffer[start:stop]
+                append(payload.decode() if kind == _FINAL_TEXT else payload)
+                position = stop
+        except UnicodeDecodeError:
+            pass  # it is at the front now, and judged there
         self._position = position
 
     def _take_one_plain(self, messages: list[str | bytes]) -> bool:
@@ -317,7 +319,6 @@ def _parse_close(payload: bytes) -> tuple[int, str]:
 _HEAD = struct.Struct("!HH")
 _FINAL_TEXT = 0x81
 _TEXT_16 = 0x817E  # the head of most: whole, unmasked text with a length of 16 bits
-_BINARY = 0x8200  # of two heads that can pass, the binary one is not below it
 _PLAIN = frozenset({_FINAL_TEXT, 0x82})
 _OPCODES = frozenset(Opcode)
 # Those that may be sent (RFC 6455, section 7.4.1, and the IANA registry: 1012 and 1013).

@@ -259,11 +259,11 @@ class Connection:
             # What broke the wire is known to the reader, and better.
             self.force((self._wire and self._wire.error) or error)
 
-    async def _deliver(self, messages: list[str | bytes], size: int) -> None:
+    async def _deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
         if not self._announced.is_set():
             # The first data can come in the same read as the 101.
             await self._announced.wait()
-        batch = Batch(messages, size, self._clock.time_ns(), self.epoch)
+        batch = Batch(messages, size, recv_ns, self.epoch)
         if not self._ahead and not self._sink.full:
             self._post(batch)
             return

@@ -41,8 +41,8 @@ _BODY_WAIT_S = 1.0  # a body that is slower is not waited for: the status is wha
 _KEY = re.compile(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n ]+)")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
-Deliver = Callable[[list[str | bytes], int], Awaitable[None]]
-"""Called with the messages of one read, in order, and their size in bytes."""
+Deliver = Callable[[list[str | bytes], int, int], Awaitable[None]]
+"""Called with the messages of one read, in order, their size in bytes, and when it was (ns)."""
 
 
 class Wire:
@@ -166,11 +166,11 @@ class Wire:
 
     # --- for the stream wrapper, in trio-websocket's reading task ---
 
-    async def deliver(self, messages: list[str | bytes], size: int) -> None:
+    async def deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
         if self.closing:
             return
         with trio.CancelScope() as self._deliver_scope:
-            await self._deliver(messages, size)
+            await self._deliver(messages, size, recv_ns)
         self._deliver_scope = None
 
     async def settle(self, passed: Passed) -> str | bytes | None:
@@ -220,6 +220,7 @@ class _SplitStream(trio.abc.Stream):
         self._passed: Passed | None = None
         self._messages: list[str | bytes] = []
         self._size = 0
+        self._recv_ns = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         data = bytes(data)
@@ -300,11 +301,13 @@ class _SplitStream(trio.abc.Stream):
         if self._messages:
             messages, size = self._messages, self._size
             self._messages, self._size = [], 0
-            await self._wire.deliver(messages, size)
+            await self._wire.deliver(messages, size, self._recv_ns)
 
     async def _read(self) -> bytes:
         try:
-            return bytes(await self._transport.receive_some(READ_BYTES))
+            data = await self._transport.receive_some(READ_BYTES)
+            self._recv_ns = self._wire.clock.time_ns()
+            return bytes(data)
         except trio.ClosedResourceError as error:
             raise ConnectionLost("the stream was closed") from error
         except trio.BrokenResourceError as error:
