@@ -166,11 +166,10 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the installed wheel's speed; arguments after -- go to benchmarks/run.py."""
-    if not (ROOT / "benchmarks/run.py").exists():
-        session.skip("there are no benchmarks yet: benchmarks/run.py does not exist")
-    _install_wheel(session, "cli,recording,testing")
+    """Measure speed beside that of peers; arguments after -- go to benchmarks/run.py."""
+    _install_wheel(session, "cli,recording,testing", *_group("bench"))
     session.run("python", "benchmarks/run.py", *session.posargs)
+    session.run("python", "benchmarks/scale.py")
 
 
 @nox.session

@@ -336,6 +336,7 @@ class Feed:
             case ReconnectRequested():
                 self.reconnect(f"the venue asks for it: {item.reason}")
             case _:
+                counters.gaps += isinstance(item, Gap)
                 events.append(item)
 
     def _refused(self, item: Refused, events: list[Event], recv_ns: int, epoch: int) -> None:
@@ -359,6 +360,7 @@ class Feed:
 
     def _decode_failed(self, error: DecodeError, batch: Batch, events: list[Event]) -> None:
         self._counters.decode_errors += 1
+        self._counters.gaps += 1
         recv_ns, epoch, venue = batch.recv_ns, batch.epoch, self.venue.name
         events.append(DecodeFailed(error, recv_ns, venue, epoch))
         events.append(
@@ -376,7 +378,6 @@ class Feed:
             return
         counters = self._counters
         counters.events += len(events)
-        counters.gaps += sum(type(event) is Gap for event in events)
         for subscriber in self._subscribers:
             subscriber.post(events)
 
@@ -387,7 +388,9 @@ class Feed:
         events: list[Event] = [self._state_event(transition, now_ns)]
         if transition.new is ConnectionState.CONNECTED:
             if transition.epoch > 1:
-                events += self._reconnect_gaps(now_ns, transition.epoch)
+                gaps = list(self._reconnect_gaps(now_ns, transition.epoch))
+                self._counters.gaps += len(gaps)
+                events += gaps
             self._counters.connections += 1
             self._session = self.venue.session()
             self._subscriptions.reset()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from attrs import field, frozen
@@ -97,8 +97,8 @@ class _Plain(msgspec.Struct, gc=False):
     size: Decimal
     side: Side
     sequence: int
-    time: int
-    type: str
+    time: Annotated[int, msgspec.Meta(ge=0)]
+    type: Literal["price"]
 
 
 _Update = twin_of(PriceUpdate)
@@ -163,31 +163,24 @@ class PriceSession:
         updates: list[PriceUpdate] = []
         if not self._plain:
             return updates
-        append, decode, last, venue = (
-            updates.append,
-            self._decode,
-            self._sequences.last_of,
-            self._venue,
-        )
+        append, decode, last = updates.append, self._decode, self._sequences.last_of
+        venue, new, event, low, high = self._venue, _Update, PriceUpdate, MIN_AMOUNT, MAX_AMOUNT
         try:
             for message in messages[begin:] if begin else messages:
                 price = decode(message)
-                symbol, sequence, time = price.symbol, price.sequence, price.time
-                amount, size = price.price, price.size
+                symbol, sequence = price.symbol, price.sequence
                 amount, size = price.price, price.size
                 if not (
                     last.get(symbol) == sequence - 1
-                    and MIN_AMOUNT <= amount <= MAX_AMOUNT
-                    and MIN_AMOUNT <= size <= MAX_AMOUNT
-                    and time >= 0
-                    and price.type == CHANNEL
+                    and low <= amount <= high
+                    and low <= size <= high
                 ):
                     break
                 last[symbol] = sequence
-                update = _Update(
-                    symbol, amount, size, price.side, sequence, time, recv_ns, venue, epoch
+                update = new(
+                    symbol, amount, size, price.side, sequence, price.time, recv_ns, venue, epoch
                 )
-                update.__class__ = PriceUpdate
+                update.__class__ = event
                 append(update)
         except REFUSALS:
             pass  # `decode()` will say what is wrong with it
