@@ -204,7 +204,8 @@ class ConnectionConfig:
 class FeedConfig:
     """Everything about a feed but its venue and symbols.
 
-    At most `buffer_events` events wait for the consumer; `overflow` says what happens then.
+    At most `buffer_events` events wait for the consumer; `overflow` says what happens then. With
+    `block` the connection's `buffer_bytes` is a bound as well.
     `decode_burst` malformed messages within `decode_burst_window_s` fail the connection.
     A subscription that is not confirmed within `ack_deadline_s` is asked for again, and one
     request goes out at most every `subscribe_pace_s`. A symbol without data for `symbol_stale_s`,

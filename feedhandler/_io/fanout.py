@@ -42,6 +42,7 @@ class Subscriber(Unbatched[Event]):
         *,
         limit: int,
         policy: OverflowPolicy,
+        max_bytes: int | None = None,
         on_change: Callable[[], None] | None = None,
         on_cut: Callable[[], None] | None = None,
     ) -> None:
@@ -53,7 +54,7 @@ class Subscriber(Unbatched[Event]):
         self._attended = False
         self._optional = False
         self._conflation: _Conflation | None = None
-        self._mailbox: Mailbox[list[Event]] = Mailbox(max_count=limit)
+        self._mailbox: Mailbox[list[Event]] = Mailbox(max_count=limit, max_bytes=max_bytes)
         self._losses = Losses()
         self._error: FeedError | None = None
 
@@ -62,8 +63,8 @@ class Subscriber(Unbatched[Event]):
 
     # --- the feed's side ---
 
-    def post(self, events: list[Event]) -> None:
-        """Add events; what is over the bound is dealt with by the policy."""
+    def post(self, events: list[Event], *, size: int = 0) -> None:
+        """Add events, made from `size` bytes; what is over the bound the policy deals with."""
         mailbox = self._mailbox
         if mailbox.closed:
             return
@@ -71,7 +72,7 @@ class Subscriber(Unbatched[Event]):
             self._conflation.add(events, self._losses)
             mailbox.nudge()
         elif self._blocking or mailbox.count + len(events) <= self._limit:
-            mailbox.post(events, count=len(events))
+            mailbox.post(events, count=len(events), size=size)
         else:
             self._overflow(events)
         if self._on_change is not None:

@@ -115,6 +115,7 @@ class Feed:
         self._main = Subscriber(
             limit=config.buffer_events,
             policy=config.overflow,
+            max_bytes=config.connection.buffer_bytes,
             on_change=on_change,
             on_cut=self._cut_off,
         )
@@ -295,7 +296,7 @@ class Feed:
                     self._take(item, events, recv_ns, epoch)
         self._mark(valid)
         self._subscriptions.saw(events)
-        self._publish(events)
+        self._publish(events, size=batch.size)
         return data
 
     @property
@@ -373,13 +374,13 @@ class Feed:
                 MalformedBurst(config.decode_burst, config.decode_burst_window_s)
             )
 
-    def _publish(self, events: list[Event]) -> None:
+    def _publish(self, events: list[Event], *, size: int = 0) -> None:
         if not events:
             return
         counters = self._counters
         counters.events += len(events)
         for subscriber in self._subscribers:
-            subscriber.post(events)
+            subscriber.post(events, size=size)
 
     # --- transitions ---
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio_websocket
 import trustme
 from trio.testing import MockClock
 
@@ -235,19 +234,6 @@ async def test_a_broken_handshake_is_reported_at_once_with_what_came(
             assert caught.value.received.startswith(received)
         server.failure_mode = FailureMode.NONE
         await client.connect()
-
-
-async def test_without_the_mending_the_end_before_the_101_takes_a_minute(
-    autojump_clock: MockClock, server: MockWebSocketServer
-) -> None:
-    """What trio-websocket does alone: this is why the stream is watched."""
-    server.failure_mode = BadHandshake(kind="end")
-    async with trio.open_nursery() as nursery:
-        stream = await server.simulate_connection()
-        with trio.move_on_after(60) as scope:
-            await trio_websocket.wrap_client_stream(nursery, stream, "mock", "/")  # type: ignore[arg-type]  # declared narrower than it is used
-        assert scope.cancelled_caught
-        assert trio.current_time() == 60
 
 
 async def test_a_rejection_whose_body_never_ends_is_not_waited_for(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -884,3 +886,64 @@ async def test_a_subscriber_of_a_feed_that_has_ended_ends_as_it_did(
         await trio.sleep(1)
         with feed.subscriber() as late, pytest.raises(AuthenticationFailed):
             await anext(late)
+
+
+@pytest.mark.parametrize("policy", ["block", "drop_oldest", "conflate"])
+async def test_memory_is_bounded_for_a_venue_that_floods_for_a_minute(
+    autojump_clock: MockClock, policy: str
+) -> None:
+    config = FeedConfig(
+        overflow=OverflowPolicy(policy),
+        buffer_events=500,
+        connection=ConnectionConfig(buffer_bytes=200_000),
+    )
+    # 7 MB in a minute, which is a thousand times what may be kept.
+    burst = [price_message(f"S{n % 50}", "65000.10", 1) for n in range(1000)]
+    async with (
+        MockWebSocketServer(buffer_bytes=65_536) as server,
+        open_prices(server, [f"S{n}" for n in range(50)], config=config) as feed,
+        trio.open_nursery() as nursery,
+    ):
+        connection = await server.next_connection()
+
+        async def flood() -> None:
+            for number in range(60):
+                await connection.send_many([m.replace(":1,", f":{number},") for m in burst])
+                await trio.sleep(1)
+
+        await connection.send_many(burst)
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            nursery.start_soon(flood)
+            await trio.sleep(61)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 3_000_000
+        assert feed.state is ConnectionState.CONNECTED
+        if policy != "block":
+            assert connection.sent == 61_000, "reading goes on"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_bound_in_bytes_stops_the_reading(
+    autojump_clock: MockClock,
+) -> None:
+    config = FeedConfig(connection=ConnectionConfig(buffer_bytes=100_000))
+    async with (
+        MockWebSocketServer(buffer_bytes=65_536) as server,
+        open_prices(server, config=config),
+        trio.open_nursery() as nursery,
+    ):
+        connection = await server.next_connection()
+
+        async def flood() -> None:
+            for number in range(100_000):
+                await connection.send(price_message("A", "1", number) + " " * 10_000)
+
+        nursery.start_soon(flood)
+        await trio.sleep(60)
+        assert 10 < connection.sent * 10_000 / 1000 < 100 + 65 * 3 + 262 + 200
+        nursery.cancel_scope.cancel()
