@@ -282,7 +282,8 @@ class WebSocketClient(Unbatched[str | bytes]):
         return None if batch is None else batch.messages
 
     async def _next_batch(self) -> Batch | None:
-        await trio.lowlevel.checkpoint()
+        if self._current or self._mailbox.ready or not self._running:
+            await trio.lowlevel.checkpoint()  # else the wait below is one
         if self._current and self._batch is not None:
             return evolve(self._batch, messages=self._rest())
         while True:

@@ -160,7 +160,8 @@ class FeedHandler(Unbatched[Event]):
         return Iteration(self._take_batch)
 
     async def _take_batch(self) -> list[Event] | None:
-        await trio.lowlevel.checkpoint()
+        if self._current or not self._feeds or any(f.main_subscriber.ready for f in self._feeds):
+            await trio.lowlevel.checkpoint()  # else the wait below is one
         if self._current:
             return self._rest()
         if not (self._feeds or self._closed or self._begun):

@@ -259,21 +259,29 @@ class Connection:
             # What broke the wire is known to the reader, and better.
             self.force((self._wire and self._wire.error) or error)
 
-    async def _deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
-        if not self._announced.is_set():
-            # The first data can come in the same read as the 101.
-            await self._announced.wait()
+    def _deliver(
+        self, messages: list[str | bytes], size: int, recv_ns: int
+    ) -> Awaitable[None] | None:
+        """Hand a batch over; returns what to wait for before more is read, if anything."""
         batch = Batch(messages, size, recv_ns, self.epoch)
+        if not self._announced.is_set():
+            return self._deliver_announced(batch)
         if not self._ahead and not self._sink.full:
             self._post(batch)
-            return
+            return None
         # The consumer is full. A little is read ahead, so that pings are answered meanwhile.
         self._ahead.append(batch)
         self._ahead_bytes += size
         self._ahead_changed.set()
-        if self._ahead_bytes < _AHEAD_BYTES:
-            return
-        # Now nothing is read until there is room, so no deadline may run.
+        return None if self._ahead_bytes < _AHEAD_BYTES else self._wait_room()
+
+    async def _deliver_announced(self, batch: Batch) -> None:
+        """The first data can come in the same read as the 101, before it is announced."""
+        await self._announced.wait()
+        self._post(batch)
+
+    async def _wait_room(self) -> None:
+        """Nothing is read until there is room, so no deadline may run."""
         self._liveness.paused(trio.current_time())
         try:
             while self._ahead_bytes >= _AHEAD_BYTES:

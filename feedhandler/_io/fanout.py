@@ -116,6 +116,12 @@ class Subscriber(Unbatched[Event]):
         return self._mailbox.closed and not waiting
 
     @property
+    def ready(self) -> bool:
+        """True when the consumer need not wait: there are events, or there will be none."""
+        waiting = self._current or self._losses or self._conflation
+        return bool(waiting) or self._mailbox.ready
+
+    @property
     def error(self) -> FeedError | None:
         return self._error
 
@@ -139,7 +145,8 @@ class Subscriber(Unbatched[Event]):
         return Iteration(self._take_batch)
 
     async def _take_batch(self) -> list[Event] | None:
-        await trio.lowlevel.checkpoint()
+        if self.ready:
+            await trio.lowlevel.checkpoint()  # else the wait below is one
         while True:
             events = self.take()
             if events is not None:

@@ -38,6 +38,11 @@ class Mailbox(Generic[T]):
         return f"<Mailbox {state} {self.count}/{self._max_count}>"
 
     @property
+    def ready(self) -> bool:
+        """True when the consumer need not wait: there is an item, or there will be none."""
+        return bool(self._items) or self.closed
+
+    @property
     def full(self) -> bool:
         return self.count >= self._max_count or (
             self._max_bytes is not None and self.bytes >= self._max_bytes

@@ -41,16 +41,19 @@ _BODY_WAIT_S = 1.0  # a body that is slower is not waited for: the status is wha
 _KEY = re.compile(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n ]+)")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
-Deliver = Callable[[list[str | bytes], int, int], Awaitable[None]]
-"""Called with the messages of one read, in order, their size in bytes, and when it was (ns)."""
+Deliver = Callable[[list[str | bytes], int, int], Awaitable[None] | None]
+"""Called with the messages of one read, in order, their size in bytes, and when it was (ns).
+
+What it returns, if anything, has to be awaited before more is read.
+"""
 
 
 class Wire:
     """A WebSocket connection, as a client, over `stream`.
 
-    `deliver` gets each batch of messages, from the task that reads; while it waits, nothing is
-    read. `heard` is called whenever bytes have arrived. Use `run()` in a nursery; when the
-    connection is over, `error` says why, and `ended` is set.
+    `deliver` gets each batch of messages, from the task that reads; while that waits for what it
+    returned, nothing is read. `heard` is called whenever bytes have arrived. Use `run()` in a
+    nursery; when the connection is over, `error` says why, and `ended` is set.
     """
 
     def __init__(
@@ -169,9 +172,11 @@ class Wire:
     async def deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
         if self.closing:
             return
-        with trio.CancelScope() as self._deliver_scope:
-            await self._deliver(messages, size, recv_ns)
-        self._deliver_scope = None
+        room = self._deliver(messages, size, recv_ns)
+        if room is not None:
+            with trio.CancelScope() as self._deliver_scope:
+                await room
+            self._deliver_scope = None
 
     async def settle(self, passed: Passed) -> str | bytes | None:
         """trio-websocket has dealt with `passed`: the message that it completed, if any.
