@@ -168,13 +168,14 @@ class FeedHandler(Unbatched[Event]):
             raise UsageError("there is nothing to read yet: `handler.add(venue, symbols)` first")
         while True:
             change = self._change
-            for _ in self._feeds:
+            if any(feed.main_subscriber.finished for feed in self._feeds):
+                self._forget_finished()
+            for _ in self._feeds if self._slow is None else ():
                 # Each look begins one feed later, so that none is starved.
                 self._turn = (self._turn + 1) % len(self._feeds)
                 events = self._feeds[self._turn].main_subscriber.take()
                 if events is not None:
                     return events
-            self._forget_finished()
             if self._slow is not None or not self._feeds:
                 # They may have ended because everything is being cancelled.
                 await trio.lowlevel.checkpoint_if_cancelled()

@@ -143,6 +143,9 @@ class Connection:
         self._announced = trio.Event()
         self._ahead: deque[Batch] = deque()
         self._ahead_bytes = 0
+        # Where the consumer was full before, nothing is read until it is not, or each connection
+        # would add to what waits.
+        self._ahead_limit = 0 if sink.full else _AHEAD_BYTES
         self._ahead_changed = trio.Event()
         self._resumed = trio.Event()
         self._pings = 0
@@ -219,6 +222,7 @@ class Connection:
             close_timeout_s=self._config.close_timeout_s,
             rng=self._rng,
             deliver=self._deliver,
+            room=self._room,
             heard=lambda: self._liveness.frame(trio.current_time()),
         )
         async with trio.open_nursery() as nursery:
@@ -259,32 +263,31 @@ class Connection:
             # What broke the wire is known to the reader, and better.
             self.force((self._wire and self._wire.error) or error)
 
-    def _deliver(
-        self, messages: list[str | bytes], size: int, recv_ns: int
-    ) -> Awaitable[None] | None:
-        """Hand a batch over; returns what to wait for before more is read, if anything."""
+    def _deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
         batch = Batch(messages, size, recv_ns, self.epoch)
-        if not self._announced.is_set():
-            return self._deliver_announced(batch)
-        if not self._ahead and not self._sink.full:
+        if self._announced.is_set() and not self._ahead and not self._sink.full:
             self._post(batch)
-            return None
-        # The consumer is full. A little is read ahead, so that pings are answered meanwhile.
+            return
+        # The consumer is full. A little is read ahead, so that pings are answered meanwhile. (Or
+        # the first data came in the same read as the 101, before that was announced.)
         self._ahead.append(batch)
         self._ahead_bytes += size
         self._ahead_changed.set()
-        return None if self._ahead_bytes < _AHEAD_BYTES else self._wait_room()
+        self._liveness.data(trio.current_time())
 
-    async def _deliver_announced(self, batch: Batch) -> None:
-        """The first data can come in the same read as the 101, before it is announced."""
-        await self._announced.wait()
-        self._post(batch)
+    def _room(self) -> Awaitable[None] | None:
+        """What to wait for before more is read, if anything."""
+        return None if self._ahead_bytes < self._ahead_limit else self._wait_room()
 
     async def _wait_room(self) -> None:
         """Nothing is read until there is room, so no deadline may run."""
         self._liveness.paused(trio.current_time())
         try:
-            while self._ahead_bytes >= _AHEAD_BYTES:
+            while self._ahead_bytes >= self._ahead_limit:
+                if self._ahead_limit == 0 and not self._ahead:
+                    await self._sink.wait_room()
+                    self._ahead_limit = _AHEAD_BYTES
+                    continue
                 self._ahead_changed = trio.Event()
                 await self._ahead_changed.wait()
         finally:
@@ -299,7 +302,8 @@ class Connection:
         """Hand over what was read ahead, as there is room for it."""
         while True:
             while self._ahead:
-                await self._sink.wait_room()
+                if self._sink.full:
+                    await self._sink.wait_room()
                 self._post_ahead()
             self._ahead_changed = trio.Event()
             await self._ahead_changed.wait()

@@ -5,6 +5,7 @@ Whatever a policy drops is announced: the subscriber gets a `Gap` in the place o
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
@@ -25,6 +26,8 @@ from feedhandler.model import (
 )
 
 __all__ = ["Subscriber"]
+
+_ABANDONED_S = 10.0  # without a look at its events, a consumer that has company blocks no more
 
 
 class Subscriber(Unbatched[Event]):
@@ -51,7 +54,7 @@ class Subscriber(Unbatched[Event]):
         self._policy = policy
         self._on_change = on_change
         self._on_cut = on_cut
-        self._attended = False
+        self._taken_at = -math.inf
         self._optional = False
         self._conflation: _Conflation | None = None
         self._mailbox: Mailbox[list[Event]] = Mailbox(max_count=limit, max_bytes=max_bytes)
@@ -71,10 +74,10 @@ class Subscriber(Unbatched[Event]):
         if self._conflation is not None:
             self._conflation.add(events, self._losses)
             mailbox.nudge()
-        elif self._blocking or mailbox.count + len(events) <= self._limit:
+        elif self._blocking or mailbox.has_room(len(events), size):
             mailbox.post(events, count=len(events), size=size)
         else:
-            self._overflow(events)
+            self._overflow(events, size)
         if self._on_change is not None:
             self._on_change()
 
@@ -85,17 +88,20 @@ class Subscriber(Unbatched[Event]):
 
     @property
     def _blocking(self) -> bool:
-        return self._policy is OverflowPolicy.BLOCK and (self._attended or not self._optional)
+        if self._policy is not OverflowPolicy.BLOCK:
+            return False
+        return not self._optional or trio.current_time() < self._taken_at + _ABANDONED_S
 
     async def wait_room(self) -> None:
         while self.full and not self._mailbox.closed:
-            await self._mailbox.room_changed()
+            abandoned_at = self._taken_at + _ABANDONED_S if self._optional else math.inf
+            with trio.move_on_at(abandoned_at):
+                await self._mailbox.room_changed()
 
     def set_optional(self, optional: bool) -> None:
         """There are others who read, or no more; nobody need read here until somebody does."""
         self._optional = optional
-        if optional:
-            self._attended = False
+        if not self._blocking and self._conflation is None:
             self._trim()
         self._mailbox.nudge_producer()
 
@@ -127,7 +133,7 @@ class Subscriber(Unbatched[Event]):
 
     def take(self) -> list[Event] | None:
         """The events at the front, or `None`."""
-        self._attended = True
+        self._taken_at = trio.current_time()
         if self._current:
             return self._rest()
         if self._losses and self._policy is not OverflowPolicy.DISCONNECT:
@@ -161,7 +167,7 @@ class Subscriber(Unbatched[Event]):
 
     # --- overflow ---
 
-    def _overflow(self, events: list[Event]) -> None:
+    def _overflow(self, events: list[Event], size: int) -> None:
         """Take in `events`, for which there is no room."""
         mailbox = self._mailbox
         if self._policy is OverflowPolicy.CONFLATE:
@@ -171,26 +177,28 @@ class Subscriber(Unbatched[Event]):
             self._conflation.add(events, self._losses)
             mailbox.nudge()
         elif self._policy is OverflowPolicy.DISCONNECT:
-            room = self._limit - mailbox.count
-            if room:
+            room = min(self._limit - mailbox.count, len(events) - 1)
+            if room > 0:
                 mailbox.post(events[:room], count=room)
-            self._losses.add(events[room:], GapReason.OVERFLOW)
+            self._losses.add(events[max(room, 0) :], GapReason.OVERFLOW)
             self.close(SlowConsumer(self._limit))
             if self._on_cut is not None:
                 self._on_cut()
         else:
-            mailbox.post(events, count=len(events))
+            mailbox.post(events, count=len(events), size=size)
             self._trim()
 
     def _trim(self) -> None:
         """Drop the oldest, down to the bound."""
         mailbox = self._mailbox
-        while (excess := mailbox.count - self._limit) > 0:
-            oldest = mailbox.take() or []
-            if len(oldest) > excess:
-                mailbox.put_front(oldest[excess:], count=len(oldest) - excess)
+        while mailbox.over and (entry := mailbox.take_entry()) is not None:
+            oldest, count, size = entry
+            excess = mailbox.count + count - self._limit
+            kept = count - excess if excess > 0 else 0
+            if kept > 0:
+                mailbox.put_front(oldest[-kept:], count=kept, size=size * kept // count)
             # The list is not ours alone: other subscribers have the same.
-            self._losses.add(oldest[:excess], GapReason.OVERFLOW)
+            self._losses.add(oldest[: count - max(kept, 0)], GapReason.OVERFLOW)
 
 
 class _Conflation:

@@ -106,7 +106,7 @@ class Feed:
         self._config = config
         self._clock = clock
         self._counters = Counters()
-        self._subscriptions = SubscriptionKeeper(venue, config, wanted)
+        self._subscriptions = SubscriptionKeeper(venue, config, wanted, is_full=lambda: self.full)
         self._session: Session = venue.session()
         self._positions: dict[str, int] = {}
         self._last_recv_ns: int | None = None
@@ -163,9 +163,14 @@ class Feed:
     ) -> Iterator[Subscriber]:
         """One more consumer, with a bound and a policy of its own, from now to the block's end.
 
-        Where nobody iterates over the feed itself, that holds nobody up: its oldest events go.
+        While there is one, the feed's own iteration holds nobody up if it has not begun, or takes
+        nothing for 10 s: then its oldest events go, announced.
         """
-        extra = Subscriber(limit=buffer_events, policy=overflow)
+        extra = Subscriber(
+            limit=buffer_events,
+            policy=overflow,
+            max_bytes=self._config.connection.buffer_bytes,
+        )
         if self._ended:
             extra.close(self._error)
         self._subscribers.append(extra)

@@ -61,16 +61,16 @@ class Unbatched(ABC, Generic[T]):
 
     async def __anext__(self) -> T:
         current = self._current
-        if not current:
+        if current and self._now() >= self._checkpoint_due:
+            await trio.lowlevel.checkpoint()
+            self._checkpoint_due = self._now() + _SLICE_S
+        if not current:  # or another way of reading has taken the rest meanwhile
             while not current:
                 batch = await self._take_batch()
                 if batch is None:
                     raise StopAsyncIteration
                 current.extend(batch)
             self._now = trio.lowlevel.current_clock().current_time
-            self._checkpoint_due = self._now() + _SLICE_S
-        elif self._now() >= self._checkpoint_due:
-            await trio.lowlevel.checkpoint()
             self._checkpoint_due = self._now() + _SLICE_S
         return current.popleft()
 

@@ -42,6 +42,19 @@ class Mailbox(Generic[T]):
         """True when the consumer need not wait: there is an item, or there will be none."""
         return bool(self._items) or self.closed
 
+    def has_room(self, count: int, size: int) -> bool:
+        """Whether an item of that count and size keeps the bounds; the first always does."""
+        if not self._items and count <= self._max_count:
+            return True
+        fits = self._max_bytes is None or self.bytes + size <= self._max_bytes
+        return fits and self.count + count <= self._max_count
+
+    @property
+    def over(self) -> bool:
+        """True when a bound is exceeded by what could be dropped."""
+        too_large = self._max_bytes is not None and self.bytes > self._max_bytes
+        return self.count > self._max_count or (too_large and len(self._items) > 1)
+
     @property
     def full(self) -> bool:
         return self.count >= self._max_count or (
@@ -74,14 +87,19 @@ class Mailbox(Generic[T]):
 
     def take(self) -> T | None:
         """The oldest item, or `None` if there is none."""
+        entry = self.take_entry()
+        return None if entry is None else entry[0]
+
+    def take_entry(self) -> tuple[T, int, int] | None:
+        """The oldest item with its count and size, or `None` if there is none."""
         if not self._items:
             return None
-        item, count, size = self._items.popleft()
-        self.count -= count
-        self.bytes -= size
+        entry = self._items.popleft()
+        self.count -= entry[1]
+        self.bytes -= entry[2]
         if not self.full:
             self._room.set()
-        return item
+        return entry
 
     def put_front(self, item: T, *, count: int = 1, size: int = 0) -> None:
         """Put back what was taken, or the rest of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 from attrs import frozen
@@ -30,7 +30,15 @@ class FeedSubscriptions:
 class SubscriptionKeeper:
     """Asks the venue for what its book says is due; `keep()` runs beside each connection."""
 
-    def __init__(self, venue: Venue, config: FeedConfig, wanted: Sequence[Subscription]) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        config: FeedConfig,
+        wanted: Sequence[Subscription],
+        *,
+        is_full: Callable[[], bool],
+    ) -> None:
+        self._is_full = is_full
         self._venue = venue
         self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
         self._book.want(wanted)
@@ -108,6 +116,8 @@ class SubscriptionKeeper:
         if limit is None:
             return math.inf
         seen = self._seen
+        if self._is_full():
+            seen.clear()  # the consumer is slow: data may have come, and wait
         silent = [s for s in self._book.in_order() if now >= seen.setdefault(s.symbol, now) + limit]
         self._book.ask_again(silent)
         seen.update((subscription.symbol, now) for subscription in silent)

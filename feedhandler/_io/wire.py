@@ -36,24 +36,23 @@ __all__ = ["Wire"]
 
 READ_BYTES = 131_072
 _HEAD_BYTES = 65_536  # of a response to the opening handshake
+_HEAD_READ_BYTES = 4_096  # at once: what follows the head is read when there is room for it
 _BODY_BYTES = 1_024  # of a rejection: enough to quote
 _BODY_WAIT_S = 1.0  # a body that is slower is not waited for: the status is what matters
 _KEY = re.compile(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n ]+)")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
-Deliver = Callable[[list[str | bytes], int, int], Awaitable[None] | None]
-"""Called with the messages of one read, in order, their size in bytes, and when it was (ns).
-
-What it returns, if anything, has to be awaited before more is read.
-"""
+Deliver = Callable[[list[str | bytes], int, int], None]
+"""Called with the messages of one read, in order, their size in bytes, and when it was (ns)."""
 
 
 class Wire:
     """A WebSocket connection, as a client, over `stream`.
 
-    `deliver` gets each batch of messages, from the task that reads; while that waits for what it
-    returned, nothing is read. `heard` is called whenever bytes have arrived. Use `run()` in a
-    nursery; when the connection is over, `error` says why, and `ended` is set.
+    `deliver` gets each batch of messages, from the task that reads. `room` is called before each
+    read, and what it returns, if anything, is awaited first. `heard` is called whenever bytes have
+    arrived. Use `run()` in a nursery; when the connection is over, `error` says why, and `ended`
+    is set.
     """
 
     def __init__(
@@ -65,6 +64,7 @@ class Wire:
         clock: Clock,
         rng: Random,
         deliver: Deliver,
+        room: Callable[[], Awaitable[None] | None],
         heard: Callable[[], None],
     ) -> None:
         self._stream = _SplitStream(
@@ -75,13 +75,15 @@ class Wire:
         self._rng = rng
         self.clock = clock
         self._deliver = deliver
+        self._room = room
         self._heard = heard
         self._handshake_scope = trio.CancelScope()
-        self._deliver_scope: trio.CancelScope | None = None
+        self._room_scope: trio.CancelScope | None = None
         self.ended = trio.Event()
         self.error: ConnectionFailed | None = None
         self.closing = False
         self.send_failed = False
+        self.write_failed = False
         self.opened = trio.Event()
         self._connection: trio_websocket.WebSocketConnection | None = None
 
@@ -138,6 +140,9 @@ class Wire:
         """
         try:
             await self._open_connection().send_message(message)
+            if not self.write_failed:
+                return
+            raise ProtocolError("the stream broke")
         except (trio_websocket.ConnectionClosed, ProtocolError):
             # Why it is over stands in what the peer has sent: a Close frame, or the end.
             self.send_failed = True
@@ -162,21 +167,24 @@ class Wire:
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Do the closing handshake and close the stream; bound the time from outside."""
         self.closing = True
-        if self._deliver_scope is not None:
-            self._deliver_scope.cancel()
+        if self._room_scope is not None:
+            self._room_scope.cancel()
         if self._connection is not None:
             await self._connection.aclose(code, reason or None)
 
     # --- for the stream wrapper, in trio-websocket's reading task ---
 
-    async def deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
-        if self.closing:
-            return
-        room = self._deliver(messages, size, recv_ns)
+    def deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
+        if not self.closing:
+            self._deliver(messages, size, recv_ns)
+
+    async def wait_room(self) -> None:
+        """Wait until more may be read; not while closing, which must not depend on a consumer."""
+        room = None if self.closing else self._room()
         if room is not None:
-            with trio.CancelScope() as self._deliver_scope:
+            with trio.CancelScope() as self._room_scope:
                 await room
-            self._deliver_scope = None
+            self._room_scope = None
 
     async def settle(self, passed: Passed) -> str | bytes | None:
         """trio-websocket has dealt with `passed`: the message that it completed, if any.
@@ -232,7 +240,13 @@ class _SplitStream(trio.abc.Stream):
         if not self._request:
             self._request = data
         async with self._send_lock:
-            await self._transport.send_all(data)
+            try:
+                await self._transport.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                if not self._upgraded or self._wire.closing:
+                    raise
+                # A pong that nobody gets any more is no reason not to read what came before it.
+                self._wire.write_failed = True
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._transport.wait_send_all_might_not_block()
@@ -267,18 +281,19 @@ class _SplitStream(trio.abc.Stream):
             while True:
                 passed = self._splitter.take(self._messages)
                 if passed is None:
-                    await self._flush()
+                    self._flush()
+                    await wire.wait_room()
                     await self._fill()
                 elif wire.send_failed:
                     # trio-websocket has given up; what is left to learn is the Close frame.
                     if passed.close is not None:
-                        await self._flush()
+                        self._flush()
                         raise PeerClosed(*passed.close)
                 elif passed.close is not None or not wire.closing:
                     self._passed = passed
                     return passed.data
         except ProtocolViolation as error:
-            await self._flush()
+            self._flush()
             if not wire.closing:
                 await wire.violated(error)
             raise
@@ -299,18 +314,18 @@ class _SplitStream(trio.abc.Stream):
         if message is not None:
             self._messages.append(message)
         if passed.close is not None:
-            await self._flush()
+            self._flush()
             raise PeerClosed(*passed.close)
 
-    async def _flush(self) -> None:
+    def _flush(self) -> None:
         if self._messages:
             messages, size = self._messages, self._size
             self._messages, self._size = [], 0
-            await self._wire.deliver(messages, size, self._recv_ns)
+            self._wire.deliver(messages, size, self._recv_ns)
 
-    async def _read(self) -> bytes:
+    async def _read(self, size: int = READ_BYTES) -> bytes:
         try:
-            data = await self._transport.receive_some(READ_BYTES)
+            data = await self._transport.receive_some(size)
             self._recv_ns = self._wire.clock.time_ns()
             return bytes(data)
         except trio.ClosedResourceError as error:
@@ -331,7 +346,7 @@ class _SplitStream(trio.abc.Stream):
                 )
             if len(received) >= 5 and not received.startswith(b"HTTP/"):
                 raise HandshakeError("the answer is not HTTP", received=received[:256])
-            data = await self._read()
+            data = await self._read(_HEAD_READ_BYTES)
             if not data:
                 raise ConnectionLost(
                     "the stream ended before the opening handshake was done"
