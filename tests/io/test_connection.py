@@ -12,6 +12,8 @@ import pytest
 import trio
 import trustme
 from trio.testing import MockClock
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request
 
 from feedhandler import (
     BackoffConfig,
@@ -20,6 +22,7 @@ from feedhandler import (
     ConnectionFailed,
     ConnectionLost,
     ConnectionState,
+    FeedConfig,
     HandshakeError,
     HandshakeRejected,
     HandshakeTimeout,
@@ -42,6 +45,7 @@ from feedhandler_testing import (
     MockWebSocketServer,
     Rejection,
     Timeout,
+    memory_network,
     price_message,
 )
 
@@ -503,3 +507,104 @@ async def test_disconnecting_at_any_moment_closes_for_good(
         assert client.connection_state is ConnectionState.CLOSED
     await trio.testing.wait_all_tasks_blocked()
     assert server.connections == {}
+
+
+# --- a consumer that is full ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pings", [0, 1, 5])
+async def test_a_pong_that_nobody_gets_loses_nothing_that_came(
+    autojump_clock: MockClock, pings: int
+) -> None:
+    """The server sends everything, a Close with it, and is gone before the pong is written."""
+    frames = [encode_frame(1, b"%d" % n) for n in range(200)]
+    frames[100:100] = [encode_frame(9, b"ping")] * pings
+    frames.append(encode_frame(8, b"\x03\xe9bye"))
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        protocol = WSConnection(ConnectionType.SERVER)
+        while not any(isinstance(event, Request) for event in protocol.events()):
+            protocol.receive_data(bytes(await stream.receive_some()))
+        await stream.send_all(protocol.send(AcceptConnection()) + b"".join(frames))
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+
+        async def dial(target: object) -> trio.abc.Stream:
+            client, server = memory_network()
+            nursery.start_soon(serve, server)
+            return client
+
+        backoff = BackoffConfig(base_s=1000, cap_s=1000, jitter=False)
+        async with WebSocketClient("ws://mock/", dial=dial, backoff=backoff) as client:
+            steps = client.transitions()
+            await client.connect()
+            assert [await anext(client) for _ in range(200)] == [str(n) for n in range(200)]
+            async for step in steps:
+                if step.error is not None:
+                    assert isinstance(step.error, PeerClosed)
+                    assert (step.error.code, step.error.reason) == (1001, "bye")
+                    break
+
+
+async def test_what_waits_is_bounded_through_many_reconnects(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = ConnectionConfig(buffer_messages=10, buffer_bytes=10_000)
+    backoff = BackoffConfig(base_s=0.01, jitter=False, max_retries=0)
+    async with client_of(server, config=config, backoff=backoff) as client:
+        await client.connect()
+        sizes = []
+        for _ in range(40):
+            connection = await server.next_connection()
+            with trio.move_on_after(1):
+                await connection.send_many(["x" * 1000] * 250)
+            await connection.end()
+            await trio.sleep(1)
+            sizes.append(client._mailbox.bytes)
+        assert sizes[-1] <= 600_000, "one look-ahead, and the start of each connection"
+        assert sizes[-1] == sizes[10], "it does not grow"
+
+
+async def test_a_violation_is_answered_although_the_consumer_is_full(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = ConnectionConfig(buffer_messages=1, close_timeout_s=2)
+    async with client_of(server, config=config) as client:
+        await client.connect()
+        connection = await server.next_connection()
+        connection.answer_close = False
+        frames = [encode_frame(1, b"x" * 996)] * 260 + [encode_frame(3, b"")]
+        await connection.send_raw(b"".join(frames))
+        with trio.fail_after(5):
+            await connection.wait_closed()
+        assert connection.close_code == 1002
+
+
+async def test_a_slow_consumer_does_not_make_the_data_stale(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(
+        buffer_events=3, symbol_stale_s=10, connection=ConnectionConfig(data_stale_s=10)
+    )
+    async with (
+        open_feed(PriceVenue(server.url, dial=server.dial), ["A"], config=config) as feed,
+        trio.open_nursery() as nursery,
+    ):
+        connection = await server.next_connection()
+        assert "subscribe" in str(await connection.receive())
+
+        async def tick() -> None:
+            for number in range(1000):
+                await connection.send(price_message("A", "1", number))
+                await trio.sleep(1)
+
+        nursery.start_soon(tick)
+        for _ in range(20):
+            await anext(feed)
+            await trio.sleep(39)
+        assert feed.statistics().connections == 1
+        with trio.move_on_after(1) as nothing_more:
+            await connection.receive()
+        assert nothing_more.cancelled_caught, "and it is not subscribed anew"
+        nursery.cancel_scope.cancel()

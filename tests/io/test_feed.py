@@ -947,3 +947,112 @@ async def test_the_bound_in_bytes_stops_the_reading(
         await trio.sleep(60)
         assert 10 < connection.sent * 10_000 / 1000 < 100 + 65 * 3 + 262 + 200
         nursery.cancel_scope.cancel()
+
+
+async def test_a_feed_can_be_read_in_both_ways_at_once(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    seen: list[int] = []
+
+    async def take(events: Any) -> None:
+        async for event in events:
+            if isinstance(event, PriceUpdate):
+                seen.append(event.sequence)
+                await trio.sleep(0.002)
+
+    async with FeedHandler() as handler, trio.open_nursery() as nursery:
+        feed = handler.add(PriceVenue(server.url, dial=server.dial), ["A"])
+        nursery.start_soon(take, feed)
+        nursery.start_soon(take, handler)
+        connection = await server.next_connection()
+        for n in range(0, 300, 30):
+            await connection.send_many(prices("A", range(n, n + 30)))
+            await trio.sleep(0.03)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert sorted(seen) == list(range(300))
+
+
+async def test_a_slow_merged_consumer_is_told_although_another_feed_is_busy(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(overflow=OverflowPolicy.DISCONNECT, buffer_events=5)
+    async with (
+        MockWebSocketServer() as busy,
+        FeedHandler() as handler,
+        trio.open_nursery() as nursery,
+    ):
+        handler.add(PriceVenue(server.url, dial=server.dial), ["A"], config=config)
+        handler.add(PriceVenue(busy.url, dial=busy.dial), ["A"])
+        connection = await server.next_connection()
+        other = await busy.next_connection()
+
+        async def tick() -> None:
+            for number in range(100_000):
+                await other.send(price_message("A", "1", number))
+                await trio.sleep(0.1)
+
+        nursery.start_soon(tick)
+        await connection.send_many(prices("A", range(20)))
+
+        async def read() -> None:
+            async for _ in handler:
+                await trio.sleep(0.2)
+
+        with trio.fail_after(60), pytest.raises(SlowConsumer):
+            await read()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "disconnect"])
+async def test_the_bound_in_bytes_holds_where_events_are_dropped(
+    autojump_clock: MockClock, policy: str
+) -> None:
+    config = FeedConfig(
+        overflow=OverflowPolicy(policy),
+        buffer_events=1000,
+        connection=ConnectionConfig(buffer_bytes=100_000),
+        decode_burst=1000,
+    )
+    async with MockWebSocketServer() as server, open_prices(server, config=config) as feed:
+        connection = await server.next_connection()
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            for n in range(30):
+                await connection.send(price_message("S" * 20_000 + str(n), "1", 1))
+                await trio.testing.wait_all_tasks_blocked()
+        assert feed.main_subscriber._mailbox.bytes <= 120_000
+        events: list[Event] = []
+        with contextlib.suppress(SlowConsumer), trio.move_on_after(1):
+            await collect(feed, events)
+        kept = [event for event in events if isinstance(event, PriceUpdate)]
+        lost = [event for event in events if isinstance(event, Gap)]
+        assert 0 < len(kept) < 30
+        assert lost
+        assert {gap.reason for gap in lost} == {GapReason.OVERFLOW}
+
+
+async def test_a_slow_reader_loses_nothing_when_a_subscriber_opens(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with (
+        open_prices(server, config=FeedConfig(buffer_events=5)) as feed,
+        trio.open_nursery() as nursery,
+    ):
+        connection = await server.next_connection()
+        seen: list[Event] = []
+
+        async def read() -> None:
+            async for event in feed:
+                seen.append(event)
+                await trio.sleep(1)
+
+        nursery.start_soon(read)
+        for n in range(20):
+            await connection.send_many(prices("A", range(n * 10, n * 10 + 10)))
+            if n % 4 == 0:
+                with feed.subscriber():
+                    await trio.sleep(0.3)
+        await trio.sleep(300)
+        nursery.cancel_scope.cancel()
+    assert not any(isinstance(event, Gap) for event in seen)
+    assert sum(isinstance(event, PriceUpdate) for event in seen) == 200
