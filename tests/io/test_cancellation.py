@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -73,6 +74,18 @@ LIVES: dict[str, Callable[[MockWebSocketServer], Awaitable[None]]] = {
 }
 
 
+@contextmanager
+def cancelled_at(step: int) -> Iterator[tuple[trio.CancelScope, _CancelAt]]:
+    """Cancel the block at the nth time that a task, any task, is about to run."""
+    with trio.CancelScope() as scope:
+        instrument = _CancelAt(scope, step)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            yield scope, instrument
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+
+
 @pytest.mark.parametrize("name", LIVES)
 async def test_cancelling_at_every_step_leaves_nothing(
     autojump_clock: MockClock, name: str
@@ -85,13 +98,8 @@ async def test_cancelling_at_every_step_leaves_nothing(
         async with MockWebSocketServer() as server:
             await trio.testing.wait_all_tasks_blocked()
             before = trio.lowlevel.current_statistics().tasks_living
-            with trio.CancelScope() as scope:
-                instrument = _CancelAt(scope, step)
-                trio.lowlevel.add_instrument(instrument)
-                try:
-                    await life(server)
-                finally:
-                    trio.lowlevel.remove_instrument(instrument)
+            with cancelled_at(step) as (scope, instrument):
+                await life(server)
             finished = not scope.cancelled_caught and instrument.steps < step
             # The handler's tasks are gone with its block; the server notices the closed streams.
             await trio.testing.wait_all_tasks_blocked()
@@ -108,13 +116,8 @@ async def test_a_cancelled_connect_leaves_a_client_that_can_connect(
             MockWebSocketServer() as server,
             WebSocketClient(server.url, dial=server.dial) as client,
         ):
-            with trio.CancelScope() as scope:
-                instrument = _CancelAt(scope, step)
-                trio.lowlevel.add_instrument(instrument)
-                try:
-                    await client.connect()
-                finally:
-                    trio.lowlevel.remove_instrument(instrument)
+            with cancelled_at(step) as (scope, _):
+                await client.connect()
             if scope.cancelled_caught:
                 assert client.connection_state is ConnectionState.DISCONNECTED
                 await client.connect()
@@ -164,13 +167,8 @@ async def test_cancelling_at_every_step_over_tcp_leaves_no_socket() -> None:
         step += 3
         async with MockWebSocketServer(tcp=True) as server:
             before = open_files()
-            with trio.CancelScope() as scope:
-                instrument = _CancelAt(scope, step)
-                trio.lowlevel.add_instrument(instrument)
-                try:
-                    await life(server)
-                finally:
-                    trio.lowlevel.remove_instrument(instrument)
+            with cancelled_at(step) as (scope, instrument):
+                await life(server)
             finished = not scope.cancelled_caught and instrument.steps < step
             await closed(server, before)
     assert step > 50

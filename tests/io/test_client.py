@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -37,12 +36,6 @@ from feedhandler import (
 from feedhandler_testing import MockWebSocketServer, Refusal
 
 QUIET = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=None)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[MockWebSocketServer]:
-    async with MockWebSocketServer() as mock:
-        yield mock
 
 
 def client_of(server: MockWebSocketServer, **settings: Any) -> WebSocketClient:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -50,12 +49,6 @@ from feedhandler_testing import (
 )
 
 QUIET = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=None)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[MockWebSocketServer]:
-    async with MockWebSocketServer() as mock:
-        yield mock
 
 
 def client_of(server: MockWebSocketServer, **settings: Any) -> WebSocketClient:

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -52,12 +52,6 @@ from feedhandler_testing import (
     memory_network,
     price_message,
 )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[MockWebSocketServer]:
-    async with MockWebSocketServer() as mock:
-        yield mock
 
 
 def open_prices(

@@ -14,12 +14,6 @@ from feedhandler import FeedHandler, PriceUpdate, PriceVenue, WebSocketClient, o
 from feedhandler_testing import MockWebSocketServer, price_message
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[MockWebSocketServer]:
-    async with MockWebSocketServer() as mock:
-        yield mock
-
-
 async def test_a_client_s_loop_can_be_left_and_go_on_in_batches(
     autojump_clock: MockClock, server: MockWebSocketServer
 ) -> None:

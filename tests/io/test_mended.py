@@ -17,12 +17,6 @@ from feedhandler_testing import BadHandshake, MockWebSocketConnection, MockWebSo
 QUIET = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=None, close_timeout_s=2.0)
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[MockWebSocketServer]:
-    async with MockWebSocketServer() as mock:
-        yield mock
-
-
 @asynccontextmanager
 async def alone(
     server: MockWebSocketServer,
