@@ -202,6 +202,16 @@ class Feed:
         """The delay that was decided last, in seconds; 0 when none is due."""
         return self._supervisor.reconnection.current_backoff
 
+    @property
+    def buffer_events(self) -> int:
+        """How many events may wait, as configured."""
+        return self._config.buffer_events
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for this feed's own iteration; see `FeedConfig.buffer_events`."""
+        return self._main.waiting
+
     def statistics(self) -> FeedStatistics:
         return self._counters.snapshot()
 

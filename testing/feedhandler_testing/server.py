@@ -21,7 +21,7 @@ from feedhandler.abc import Dialer, DialTarget
 from feedhandler.errors import ConnectionLost, ConnectionRefused, TlsFailed, UsageError
 from feedhandler.model import PriceUpdate
 from feedhandler_testing.board import FaultBoard, Injection, PlacedFault
-from feedhandler_testing.certificates import server_context
+from feedhandler_testing.certificates import Certificates
 from feedhandler_testing.checks import check_seed
 from feedhandler_testing.clock import FaultyClock
 from feedhandler_testing.connection import MockWebSocketConnection
@@ -72,7 +72,7 @@ class MockWebSocketServer:
     answered with 401. With `auto_ack` the server acknowledges subscriptions in the plain price
     JSON, refuses `unknown_symbols`, and loses the first `lose_acks` acknowledgements. It pings
     each connection every `heartbeat_interval` s. `buffer_bytes` bounds what is on its way over a
-    memory stream.
+    memory stream. `tls` serves over TCP with certificates of its own (needs trustme).
 
     All its tasks live in the block; leaving it drops what is open.
     """
@@ -82,6 +82,7 @@ class MockWebSocketServer:
         *,
         seed: int = 0,
         tcp: bool = False,
+        tls: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         failure_mode: FailureMode | Failure = FailureMode.NONE,
         heartbeat_interval: float | None = None,
@@ -101,8 +102,12 @@ class MockWebSocketServer:
         self.dialled = 0
         self.accepted = 0
         self.connections: dict[int, MockWebSocketConnection] = {}
-        self._tcp = tcp
+        self._tcp = tcp or tls
+        self._certificates = Certificates() if tls else None
+        if self._certificates is not None and ssl_context is None:
+            ssl_context = self._certificates.server_context()
         self._ssl_context = ssl_context
+        self.close_codes: list[int] = []
         self._buffer_bytes = buffer_bytes
         self._ready_failure = injection_of(failure_mode)
         self._failure_mode = failure_mode
@@ -196,6 +201,11 @@ class MockWebSocketServer:
             await listener.aclose()
 
     # --- where it is ---
+
+    @property
+    def client_ssl_context(self) -> ssl.SSLContext | None:
+        """What a client needs in order to trust a server made with `tls=True`."""
+        return None if self._certificates is None else self._certificates.client_context()
 
     @property
     def url(self) -> str:
@@ -396,7 +406,9 @@ class MockWebSocketServer:
             await stream.receive_some(1024)
             await trio.aclose_forcefully(stream)
             return
-        context = self._ssl_context if how is None else server_context(how)
+        context = self._ssl_context
+        if how is not None:
+            context = (self._certificates or Certificates()).server_context(how)
         tls = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
         try:
             await tls.do_handshake()
@@ -435,6 +447,8 @@ class MockWebSocketServer:
         finally:
             self.connections.pop(connection.id, None)
             self.board.forget(connection)
+            if connection.close_code is not None:
+                self.close_codes.append(connection.close_code)
 
     async def _shake_hands(self, link: Link) -> MockWebSocketConnection | None:
         """Answer the opening handshake; `None` where it does not lead to a connection."""
