@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EPOCH_NS", "FaultyClock", "VirtualClock"]
 
+_KEPT = 65_536  # of the times that were told wrong
+
 EPOCH_NS = 1_700_000_000_000_000_000
 """Where virtual wall clocks begin: the 14th of November 2023."""
 
@@ -33,10 +35,18 @@ class FaultyClock:
 
     def __init__(self, board: FaultBoard) -> None:
         self._board = board
+        self._shifted: dict[int, int] = {}
 
     def time_ns(self) -> int:
+        true = self.true_time_ns()
         shift = round(self._board.shift_s() * 1e9) if self._board.has("shift_s") else 0
-        return self.true_time_ns() + shift
+        if shift and len(self._shifted) < _KEPT:
+            self._shifted[true + shift] = true
+        return true + shift
+
+    def true_of(self, told_ns: int) -> int:
+        """What the time was when `time_ns()` told this one."""
+        return self._shifted.get(told_ns, told_ns)
 
     def true_time_ns(self) -> int:
         """What it would be without faults; the venue's own clock."""

@@ -71,17 +71,22 @@ class LegalTransitions(Rule):
     """A connection's state changes only along the table of transitions, and from where it is."""
 
     _state: str = "disconnected"
+    _unsure: bool = False
 
     def see(self, record: Record) -> Iterator[str]:
+        if isinstance(record, Lost) and record.reason in _DROPPED:
+            self._unsure = True  # transitions may have been dropped, but for the newest
         if not isinstance(record, Moved):
             return
-        if record.old != self._state:
+        if record.old != self._state and not self._unsure:
             yield f"left {record.old}, and was {self._state}"
+        self._unsure = False
         if (record.old, record.new) not in _LEGAL:
             yield f"{record.old} -> {record.new} is not in the table"
         self._state = record.new
 
 
+_DROPPED = frozenset({"overflow", "conflated"})
 _LEGAL = frozenset((old.value, new.value) for (old, _), new in TRANSITIONS.items())
 
 
@@ -255,12 +260,12 @@ class PatientBackoff(Rule):
         if not isinstance(record, Moved):
             return
         if record.retry_after_s is not None:
-            self._asked_until = record.at_s + record.retry_after_s
+            self._asked_until = record.since_s + record.retry_after_s
         if record.new == "connected":
             self._not_before = 0.0
         if record.wait_s is None or record.failure is None or backoff is None:
             return
-        self._not_before = record.at_s + record.wait_s
+        self._not_before = record.since_s + record.wait_s
         policy = self.contract.policies[FailureKind(record.failure)]
         cap = backoff.cap_s if policy.cap_s is None else policy.cap_s
         # Beyond the thirtieth, every curve has reached its cap.
@@ -291,7 +296,9 @@ class PatientBreaker(Rule):
         breaker = self.contract.breaker
         if breaker is None:
             return
-        if isinstance(record, Delivered):
+        if isinstance(record, Delivered) or (
+            isinstance(record, Lost) and record.reason in _DROPPED
+        ):
             self._row = 0
         if not isinstance(record, Moved) or record.failure is None:
             return

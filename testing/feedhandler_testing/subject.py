@@ -111,7 +111,7 @@ def observe(event: object, at_s: float) -> Record | None:
                 getattr(event.error, "retry_after_s", None),
                 event.attempt,
                 None if wait_ns is None else (wait_ns - event.recv_ns) / 1e9,
-                event.breaker_open, event.epoch,
+                event.breaker_open, event.epoch, event.recv_ns,
             )  # fmt: skip
         case DecodeFailed():
             return Malformed(at_s, event.error.path)

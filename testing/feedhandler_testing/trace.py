@@ -134,6 +134,7 @@ class Moved(Record):
 
     `failure` is why, where it was a failure; `retry_after_s` is what the venue asked for, and
     `wait_s` how long the subject means to wait before the next attempt (`None`: there is none).
+    `since_s` is when that was: before `at_s`, where the consumer is slow.
     """
 
     old: str
@@ -145,6 +146,8 @@ class Moved(Record):
     wait_s: float | None
     breaker_open: bool
     epoch: int
+    recv_ns: int
+    since_s: float = 0.0
 
 
 @frozen
