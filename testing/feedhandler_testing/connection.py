@@ -162,7 +162,7 @@ class MockWebSocketConnection:
             frame = Frame(Opcode.TEXT, (text or said).encode("utf-8", "surrogatepass"))
         pieces, spoiled = self._board.frames(self, frame)
         if isinstance(message, dict) and self._on_sent is not None:
-            self._on_sent(self, message, not spoiled)
+            self._on_sent(self, message, not (spoiled or self.silent))
         return encode_frame(frame.opcode, frame.payload) if pieces is None else b"".join(pieces)
 
     async def send_frame(

@@ -154,14 +154,16 @@ class LossAnnounced(Rule):
     """Every message that was sent and not published lies inside a gap that was announced before
     the next one of its symbol was published.
 
-    Before the first message of a symbol, only what was sent intact counts: a subscription begins
-    where it begins. What was kept back or spoiled afterwards counts as lost as well.
+    Before the first message of a symbol, only what was sent intact counts, because a subscription
+    begins where it begins, and it may be announced once it comes, too late. What was kept back or
+    spoiled afterwards counts as lost as well.
     """
 
     _pending: dict[str, dict[int, bool]] = field(factory=dict)  # intact or not, by number
     _gaps: dict[str, list[tuple[int, float]]] = field(factory=dict)
     _begun: set[str] = field(factory=set)
     _published: dict[str, int] = field(factory=dict)
+    _owed: set[tuple[str, int]] = field(factory=set)
 
     def see(self, record: Record) -> Iterator[str]:
         match record:
@@ -175,6 +177,10 @@ class LossAnnounced(Rule):
                 last = float("inf") if record.last is None else record.last
                 for symbol in symbols:
                     self._gaps.setdefault(symbol, []).append((first, last))
+                    owed = [n for s, n in self._owed if s == symbol]
+                    for number in owed:
+                        if first <= number <= last or record.reason == "reconnect":
+                            self._owed.discard((symbol, number))
             case Delivered():
                 yield from self._publish(record)
 
@@ -185,15 +191,25 @@ class LossAnnounced(Rule):
         begun = symbol in self._begun
         for lost in [n for n in pending if n < number]:
             intact = pending.pop(lost)
-            counts = begun or intact
-            if counts and not any(first <= lost <= last for first, last in gaps):
-                yield f"{symbol} #{lost} was sent, not published, and no gap was announced for it"
+            if any(first <= lost <= last for first, last in gaps):
+                continue
+            if begun:
+                yield self._told(symbol, lost)
+            elif intact:
+                self._owed.add((symbol, lost))
         pending.pop(number, None)
         # An open end reaches as far as the next message that is published.
         if gaps:
             self._gaps[symbol] = [gap for gap in gaps if number < gap[1] < float("inf")]
         self._begun.add(symbol)
         self._published[symbol] = max(number, self._published.get(symbol, 0))
+
+    def end(self) -> Iterator[str]:
+        for symbol, number in sorted(self._owed):
+            yield self._told(symbol, number)
+
+    def _told(self, symbol: str, number: int) -> str:
+        return f"{symbol} #{number} was sent, not published, and no gap was announced for it"
 
 
 # --- the network ---------------------------------------------------------------------------------
@@ -214,14 +230,18 @@ class PacedSubscriptions(Rule):
     """Nothing is subscribed twice on a connection, nor faster than the pace.
 
     A subscription may be asked for again once its acknowledgement is overdue, or where silent
-    symbols are asked for anew.
+    symbols are asked for anew. Where a fault keeps back what the client sends, nobody can tell
+    when it asked.
     """
 
     _asked: dict[tuple[int, str], float] = field(factory=dict)
     _last: dict[int, float] = field(factory=dict)
+    _delayed: set[int] = field(factory=set)
 
     def see(self, record: Record) -> Iterator[str]:
-        if not isinstance(record, Requested):
+        if isinstance(record, Fired) and record.delays:
+            self._delayed.add(record.attempt)
+        if not isinstance(record, Requested) or record.attempt in self._delayed:
             return
         before = self._last.get(record.attempt)
         pace_s = self.contract.pace_s
@@ -287,10 +307,12 @@ class PatientBackoff(Rule):
 @define
 class PatientBreaker(Rule):
     """After as many failures in a row as its threshold says the circuit opens, for no shorter and
-    no longer than its formula says; a price that is published ends the row."""
+    no longer than its formula says; a price that is published ends the row, and so does a
+    connection that has lived for the back-off's `stable_s`."""
 
     _row: int = 0
     _opened: int = 0
+    _connected_at: float = 0.0
 
     def see(self, record: Record) -> Iterator[str]:
         breaker = self.contract.breaker
@@ -300,8 +322,14 @@ class PatientBreaker(Rule):
             isinstance(record, Lost) and record.reason in _DROPPED
         ):
             self._row = 0
+        if isinstance(record, Moved) and record.new == "connected":
+            self._connected_at = record.since_s
         if not isinstance(record, Moved) or record.failure is None:
             return
+        stable_s = self.contract.backoff.stable_s if self.contract.backoff else float("inf")
+        lived_s = record.since_s - self._connected_at
+        if record.old == "connected" and lived_s >= stable_s - _SLACK_S:
+            self._row = 0  # it has proved itself by living
         if record.failure not in ("forced", "malformed_data"):
             self._row += 1
         if record.breaker_open:

@@ -152,14 +152,14 @@ _NOT_DRAWN = frozenset(
 )
 
 
-def _drawable(*, striking: bool | None = None, connecting: bool | None = None) -> list[type[Fault]]:
+def _drawable(*, striking: bool = False, connecting: bool | None = None) -> list[type[Fault]]:
     return [
         kind
         for kind in fault_kinds().values()
         if kind.__name__ not in _NOT_DRAWN
         and kind.__module__.startswith("feedhandler_testing.")
         and (connecting is None or connecting == (kind.layer is Layer.CONNECTING))
-        and (striking is None or striking == ("strike" in hooks_of(kind)))
+        and (not striking or ("strike" in hooks_of(kind) and not kind.lasting))
     ]
 
 

@@ -53,6 +53,11 @@ class Cut(Step):
                 "fault", value, "does not act on a connection by itself",
                 mend="use Reset(), End() or Close(1012), or Inject(...) for others",
             )  # fmt: skip
+        if value.lasting:
+            raise ConfigError(
+                "fault", value, "lasts, and a cut is over at once",
+                mend=f"use Inject({type(value).__name__}(), for_s=5)",
+            )  # fmt: skip
 
 
 @frozen

@@ -88,6 +88,7 @@ class Fired(Record):
     fault: str
     attempt: int
     taints: bool
+    delays: bool
 
 
 @frozen

@@ -121,13 +121,15 @@ class Fault:
     A hook that returns `None` has not acted: the thing passes as it is, and nothing has fired.
     `lasting` faults act for as long as they are in place, others once unless told otherwise.
     `spoils` says that what is sent through a hook is no valid message any more, `taints` that
-    bytes may be changed in ways that no receiver can see.
+    bytes may be changed in ways that no receiver can see, `delays` that what the client sends may
+    arrive late.
     """
 
     layer: ClassVar[Layer]
     lasting: ClassVar[bool] = False
     spoils: ClassVar[bool] = False
     taints: ClassVar[bool] = False
+    delays: ClassVar[bool] = False
 
     # --- connecting ---
 

@@ -48,6 +48,7 @@ class Latency(Fault):
     """Bytes arrive `delay_s` later, plus or minus up to `jitter_s`; their order is kept."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
     delay_s: float = field(default=0.1, validator=not_negative)
@@ -66,6 +67,7 @@ class Bandwidth(Fault):
     """At most `bytes_per_s` get through."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
     bytes_per_s: float = field(validator=positive)
@@ -119,6 +121,7 @@ class Stall(Fault):
     """
 
     layer: ClassVar[Layer] = Layer.BYTES
+    delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
     pongs: bool = False
@@ -155,6 +158,7 @@ class HalfOpen(Fault):
     """The peer is gone and no packet says so: nothing passes, in either direction, ever again."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
     def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
@@ -167,6 +171,7 @@ class Partition(Fault):
     """The network is cut: nothing passes, and dialling hangs, until it is repaired."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
     async def dial(self, act: Act) -> None:
@@ -186,6 +191,7 @@ class HoldThenCut(Fault):
     """Data stops, and after `after_s` seconds the stream ends (toxiproxy's ``timeout``)."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    delays: ClassVar[bool] = True
 
     after_s: float = field(default=5.0, validator=not_negative)
 
@@ -199,6 +205,7 @@ class WithholdReads(Fault):
     """The venue reads nothing of what the client sends: its writing blocks."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
     def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
@@ -294,6 +301,7 @@ class Crash(Fault):
     """
 
     layer: ClassVar[Layer] = Layer.BYTES
+    delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
     async def dial(self, act: Act) -> None:
