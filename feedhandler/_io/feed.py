@@ -107,7 +107,7 @@ class Feed:
         self._clock = clock
         self._counters = Counters()
         self._subscriptions = SubscriptionKeeper(venue, config, wanted, is_full=lambda: self.full)
-        self._session: Session = venue.session()
+        self._use_session(venue.session())
         self._positions: dict[str, int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
@@ -275,9 +275,8 @@ class Feed:
         epoch = batch.epoch
         events: list[Event] = []
         append = events.append
-        session = self._session
-        decode = session.decode
-        plain = session.decode_plain if isinstance(session, BatchSession) else None
+        decode = self._session.decode
+        plain = self._decode_plain
         data = False
         valid = 0
         messages = batch.messages
@@ -408,7 +407,7 @@ class Feed:
                 self._counters.gaps += len(gaps)
                 events += gaps
             self._counters.connections += 1
-            self._session = self.venue.session()
+            self._use_session(self.venue.session())
             self._subscriptions.reset()
         self._publish(events)
 
@@ -454,6 +453,11 @@ class Feed:
             )
 
     # --- inside ---
+
+    def _use_session(self, session: Session) -> None:
+        self._session = session
+        # Asked here and not at each read: what a protocol is asked takes longer than a message.
+        self._decode_plain = session.decode_plain if isinstance(session, BatchSession) else None
 
     def _cut_off(self) -> None:
         """The consumer was too slow, and the policy is to disconnect."""

@@ -166,7 +166,8 @@ class PriceSession:
         if not self._plain:
             return updates
         append, decode, last = updates.append, self._decode, self._sequences.last_of
-        venue, new, event, low, high = self._venue, _Update, PriceUpdate, MIN_AMOUNT, MAX_AMOUNT
+        venue, low, high = self._venue, MIN_AMOUNT, MAX_AMOUNT
+        new, twin, event = object.__new__, _Update, PriceUpdate
         try:
             for message in messages[begin:] if begin else messages:
                 price = decode(message)
@@ -179,9 +180,16 @@ class PriceSession:
                 ):
                     break
                 last[symbol] = sequence
-                update = new(
-                    symbol, amount, size, price.side, sequence, price.time, recv_ns, venue, epoch
-                )
+                update = new(twin)
+                update.symbol = symbol
+                update.price = amount
+                update.size = size
+                update.side = price.side
+                update.sequence = sequence
+                update.venue_time_ns = price.time
+                update.recv_ns = recv_ns
+                update.venue = venue
+                update.epoch = epoch
                 update.__class__ = event
                 append(update)
         except REFUSALS:

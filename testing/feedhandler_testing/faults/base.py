@@ -92,6 +92,10 @@ class World(Protocol):
         """The next valid price message of `symbol`."""
         ...
 
+    def rotate_token(self) -> None:
+        """Demand another bearer token from now on."""
+        ...
+
     def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
         """A snapshot of the symbol's book as it stands, where the server has one."""
         ...

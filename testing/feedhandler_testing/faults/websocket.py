@@ -271,7 +271,8 @@ class Pings(Fault):
 
 def _fragments(frame: Frame, pieces: int) -> list[bytes]:
     size = max(-(-len(frame.payload) // pieces), 1)
-    parts = [frame.payload[at : at + size] for at in range(0, len(frame.payload), size)] or [b""]
+    # Where there are more pieces than bytes, the last ones are empty.
+    parts = [frame.payload[number * size : (number + 1) * size] for number in range(pieces)]
     return [
         encode_frame(
             frame.opcode if number == 0 else Opcode.CONTINUATION,
