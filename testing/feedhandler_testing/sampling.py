@@ -153,14 +153,14 @@ _NOT_DRAWN = frozenset(
 )
 
 
-def _drawable(*, striking: bool = False, connecting: bool | None = None) -> list[type[Fault]]:
+def _drawable(*, cutting: bool = False, connecting: bool | None = None) -> list[type[Fault]]:
     return [
         kind
         for kind in fault_kinds().values()
         if kind.__name__ not in _NOT_DRAWN
         and kind.__module__.startswith("feedhandler_testing.")
         and (connecting is None or connecting == (kind.layer is Layer.CONNECTING))
-        and (not striking or ("strike" in hooks_of(kind) and not kind.lasting))
+        and (kind.cuts or not cutting)
     ]
 
 
@@ -237,8 +237,8 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
             )
             steps += [inject, serve]
         elif shape <= 7:
-            striking = choose.one_of(_drawable(striking=True, connecting=False))
-            steps += [serve, Cut(draw_fault(choose, striking, symbols))]
+            cutting = choose.one_of(_drawable(cutting=True))
+            steps += [serve, Cut(draw_fault(choose, cutting, symbols))]
             for _ in range(choose.integer(0, 2)):
                 meeting = choose.one_of(_drawable(connecting=True))
                 steps.append(draw_fault(choose, meeting, symbols))

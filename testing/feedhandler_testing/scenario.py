@@ -47,17 +47,12 @@ class Cut(Step):
     fault: Fault = field()
 
     @fault.validator
-    def _strikes(self, _: object, value: object) -> None:
-        if not isinstance(value, Fault) or "strike" not in hooks_of(type(value)):
-            raise ConfigError(
-                "fault", value, "does not act on a connection by itself",
-                mend="use Reset(), End() or Close(1012), or Inject(...) for others",
-            )  # fmt: skip
-        if value.lasting:
-            raise ConfigError(
-                "fault", value, "lasts, and a cut is over at once",
-                mend=f"use Inject({type(value).__name__}(), for_s=5)",
-            )  # fmt: skip
+    def _ends_it(self, _: object, value: object) -> None:
+        if not (isinstance(value, Fault) and value.cuts):
+            mend = "use Reset(), End() or Close(1012)"
+            if isinstance(value, Fault):
+                mend += f", or Inject({type(value).__name__}(...))"
+            raise ConfigError("fault", value, "does not end a connection", mend=mend)
 
 
 @frozen

@@ -188,6 +188,7 @@ class ExpireToken(Fault):
     """The bearer token expires: the connection is reset, and from now on another is demanded."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    cuts: ClassVar[bool] = True
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
         act.world.rotate_token()
