@@ -13,6 +13,7 @@ import click
 import trio
 
 from feedhandler.cli.board import Output
+from feedhandler.cli.faults import chaos, faults
 from feedhandler.errors import ConfigError, FeedError
 
 __all__ = ["cli", "run"]
@@ -148,6 +149,10 @@ def watch(
     from feedhandler.cli.watch import run_watch
 
     _run(run_watch, venue, symbols, channels, url, seconds, Output(plain=plain))
+
+
+cli.add_command(faults)
+cli.add_command(chaos)
 
 
 def _run(main: Callable[..., Awaitable[int | None]], *args: object) -> None:

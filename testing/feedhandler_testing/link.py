@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Link"]
 
 
+_MESSAGE_BYTES = 65_536  # that no message of a test is likely to exceed
+
+
 class Link(trio.abc.Stream):
     """A byte stream through the faults of a board.
 
@@ -73,6 +76,14 @@ class Link(trio.abc.Stream):
     def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+
+    @property
+    def roomy(self) -> bool:
+        """Whether a message can be sent without waiting."""
+        transport = self.transport_stream
+        if self._waiting or self.held or not isinstance(transport, MemoryStream):
+            return False
+        return transport.room >= _MESSAGE_BYTES
 
     # --- sending ---
 

@@ -13,6 +13,7 @@ and are in `feedhandler_testing.run`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 from attrs import define, field, frozen
 
@@ -50,8 +51,9 @@ class Violation:
 
 @define
 class Rule:
-    """Base of all rules."""
+    """Base of all rules; `reads` names the kinds of records that it sees."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = ()
     contract: Contract = field(factory=Contract)
 
     def see(self, record: Record) -> Iterable[str]:
@@ -70,6 +72,7 @@ class Rule:
 class LegalTransitions(Rule):
     """A connection's state changes only along the table of transitions, and from where it is."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost)
     _state: str = "disconnected"
     _unsure: bool = False
 
@@ -101,6 +104,7 @@ class NothingInvented(Rule):
     of the connection, nobody could know.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Delivered)
     _sent: dict[tuple[str, int], set[tuple[str, str, str, int]]] = field(factory=dict)
     _tainted: set[int] = field(factory=set)
     _ever_tainted: bool = False
@@ -125,6 +129,7 @@ class NothingInvented(Rule):
 class NothingTwice(Rule):
     """No message is published twice."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Delivered,)
     _seen: dict[str, set[int]] = field(factory=dict)
 
     def see(self, record: Record) -> Iterator[str]:
@@ -139,6 +144,7 @@ class NothingTwice(Rule):
 class InOrder(Rule):
     """The messages of a symbol are published in the order of their sequence."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Delivered,)
     _last: dict[str, int] = field(factory=dict)
 
     def see(self, record: Record) -> Iterator[str]:
@@ -159,6 +165,7 @@ class LossAnnounced(Rule):
     spoiled afterwards counts as lost as well.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Lost, Delivered)
     _pending: dict[str, dict[int, bool]] = field(factory=dict)  # intact or not, by number
     _gaps: dict[str, list[tuple[int, float]]] = field(factory=dict)
     _begun: set[str] = field(factory=set)
@@ -219,6 +226,8 @@ class LossAnnounced(Rule):
 class OneConnection(Rule):
     """No more connections are open at once than the contract allows."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Gauged,)
+
     def see(self, record: Record) -> Iterator[str]:
         streams = isinstance(record, Gauged) and record.name == "open streams"
         if isinstance(record, Gauged) and streams and record.value > self.contract.connections:
@@ -234,6 +243,7 @@ class PacedSubscriptions(Rule):
     when it asked.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Requested, Fired)
     _asked: dict[tuple[int, str], float] = field(factory=dict)
     _last: dict[int, float] = field(factory=dict)
     _delayed: set[int] = field(factory=set)
@@ -268,6 +278,7 @@ class PatientBackoff(Rule):
     """A wait is within the formula ``min(cap, base * factor**n)`` of its kind of failure, never
     shorter than the venue asked for, and no attempt is made before it is over."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Happened, Moved)
     _not_before: float = 0.0
     _asked_until: float = 0.0
 
@@ -310,6 +321,7 @@ class PatientBreaker(Rule):
     no longer than its formula says; a price that is published ends the row, and so does a
     connection that has lived for the back-off's `stable_s`."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost, Delivered)
     _row: int = 0
     _opened: int = 0
     _connected_at: float = 0.0
@@ -342,6 +354,7 @@ class PatientBreaker(Rule):
         # A back-off that is longer than the circuit's time goes before it.
         early = record.wait_s is not None and record.wait_s < breaker.open_s - 0.001
         due = self._row >= breaker.failure_threshold and not record.breaker_open
+        due &= record.failure != "forced"  # which says nothing about the venue
         if due and early and not self._unsure:
             yield f"{self._row} failures in a row, and it waits {record.wait_s} s"
         if record.breaker_open and self._row < 1 and record.failure != "malformed_data":
@@ -354,6 +367,8 @@ class PatientBreaker(Rule):
 @define
 class WithinBounds(Rule):
     """Every queue stays within its bound."""
+
+    reads: ClassVar[tuple[type[Record], ...]] = (Gauged,)
 
     def see(self, record: Record) -> Iterator[str]:
         if isinstance(record, Gauged) and record.value > record.bound:
@@ -381,10 +396,15 @@ class Judge:
     rules: list[Rule]
     violations: list[Violation] = field(factory=list)
     at_s: float = 0.0
+    _by_kind: dict[type[Record], list[Rule]] = field(factory=dict)
 
     def see(self, record: Record) -> None:
         self.at_s = record.at_s
-        for rule in self.rules:
+        kind = type(record)
+        readers = self._by_kind.get(kind)
+        if readers is None:
+            readers = self._by_kind[kind] = [rule for rule in self.rules if kind in rule.reads]
+        for rule in readers:
             for message in rule.see(record):
                 self.break_rule(type(rule).__name__, message)
 

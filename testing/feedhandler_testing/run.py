@@ -40,7 +40,12 @@ from feedhandler_testing.trace import (
     Trace,
 )
 
-__all__ = ["Outcome", "ScenarioFailed", "run_scenario", "simulate"]
+__all__ = ["PHASES", "Outcome", "ScenarioFailed", "run_scenario", "simulate"]
+
+PHASES = (
+    "disconnected", "connecting", "subscribing", "live", "reconnecting", "closing", "closed",
+)  # fmt: skip
+"""The states of a subject that are told apart when a fault acts."""
 
 _STATES = frozenset({"connecting", "connected", "reconnecting", "closing"})
 
@@ -247,8 +252,9 @@ class _Run:
 
     def _add(self, record: Record) -> None:
         self._trace.add(record)
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        if type(record) is not Delivered and type(record) is not Sent:
+            changed, self._changed = self._changed, trio.Event()
+            changed.set()
 
     def _step(self, text: str) -> None:
         self._add(Stepped(self._now(), text))
@@ -451,10 +457,15 @@ class _Run:
         message = self._server.prices.next(symbol)
         for connection in list(self._server.connections.values()):
             if symbol in connection.subscriptions:
-                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    # A peer that does not read is no reason for the venue to stand still.
-                    with trio.move_on_after(1.0):
+                try:
+                    if connection.link.roomy:
                         await connection.send_messages([message])
+                    else:
+                        # A peer that does not read is no reason for the venue to stand still.
+                        with trio.move_on_after(1.0):
+                            await connection.send_messages([message])
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # it is over
 
     async def _recover(self) -> None:
         """The faults are over: within a bound the subject has to deliver what is sent now."""
