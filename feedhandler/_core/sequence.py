@@ -75,3 +75,9 @@ class SequenceTracker(Generic[K]):
     def last(self, key: K) -> int | None:
         """The highest number seen of `key`, if any."""
         return self.last_of.get(key)
+
+    def resume_after(self, key: K, sequence: int) -> None:
+        """Take the numbers of `key` up to `sequence` as seen, if it has not come further."""
+        last = self.last_of.get(key)
+        if last is None or last < sequence:
+            self.last_of[key] = sequence
