@@ -132,6 +132,9 @@ class PriceSession:
     def last_sequence(self, symbol: str) -> int | None:
         return self._sequences.last(symbol)
 
+    def resume_after(self, symbol: str, sequence: int) -> None:
+        self._sequences.resume_after(symbol, sequence)
+
     def decode(
         self, message: str | bytes, *, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:

@@ -1,0 +1,110 @@
+"""One attempt to connect: leave for it, the headers that it needs, and what its end says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from feedhandler._core.breaker import CircuitBreaker, Permit
+from feedhandler._io.connection import Connection
+from feedhandler.abc import TokenProvider
+from feedhandler.config import check_headers, check_token
+from feedhandler.errors import (
+    ConfigError,
+    ConnectionFailed,
+    DialError,
+    FailureKind,
+    ForcedDisconnect,
+    InvalidToken,
+)
+
+__all__ = ["Attempt", "Credentials"]
+
+Headers = list[tuple[str, str]]
+
+
+class Attempt:
+    """A connection from the breaker's permit to its end; `over` is set when nothing of it is left.
+
+    The permit is the attempt's until a success or a failure was told to the breaker.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Connection],
+        *,
+        breaker: CircuitBreaker | None,
+        headers: Callable[[], Awaitable[Headers]],
+    ) -> None:
+        self._make = make
+        self._breaker = breaker
+        self._headers = headers
+        self.connection: Connection | None = None
+        self.permit: Permit | None = None
+        self.over = trio.Event()
+
+    async def run(self, opened: Callable[[], None]) -> None:
+        """Connect, call `opened`, and live until the end.
+
+        Returns after a polite close. Raises `CircuitOpenError`, or the `ConnectionFailed` that
+        ended it. Cancel-safe: the permit is given back, and nothing is left open.
+        """
+        breaker = self._breaker
+        try:
+            if breaker is not None:
+                self.permit = breaker.acquire(now=trio.current_time())
+            headers = await self._headers()
+            self.connection = self._make()
+            await self.connection.run(opened, headers=headers)
+        except ForcedDisconnect:
+            raise  # our own doing says nothing about the venue
+        except ConnectionFailed as error:
+            if breaker is not None and error.kind is not FailureKind.MALFORMED_DATA:
+                breaker.record_failure(self.permit, now=trio.current_time())
+                self.permit = None
+            raise
+        finally:
+            self.connection = None
+            if breaker is not None and self.permit is not None:
+                breaker.release(self.permit, now=trio.current_time())
+                self.permit = None
+            self.over.set()
+
+
+class Credentials:
+    """The headers of an opening handshake, with a token that may be asked for anew each time."""
+
+    def __init__(
+        self,
+        token: str | TokenProvider | None,
+        headers: Sequence[tuple[str, str]],
+        *,
+        of_url: Sequence[tuple[str, str]],
+        timeout_s: float,
+    ) -> None:
+        self._token = check_token(token) if isinstance(token, str) else token
+        self._headers = check_headers(headers)
+        if not any(name.lower() == "authorization" for name, _ in headers):
+            self._headers += tuple(of_url)
+        self._timeout_s = timeout_s
+
+    async def headers(self) -> Headers:
+        """Raises `DialError` where the provider failed, and `InvalidToken`."""
+        token = self._token
+        if token is None:
+            return list(self._headers)
+        if not isinstance(token, str):
+            try:
+                with trio.fail_after(self._timeout_s):
+                    token = await token()
+            except ConnectionFailed:
+                raise
+            except Exception as error:  # whatever the library behind it raises
+                raise DialError(f"the token provider failed: {type(error).__name__}") from error
+            try:
+                check_token(token)
+            except ConfigError as error:
+                raise InvalidToken(f"the token provider gave what is no token: {error}") from error
+        others = [(n, v) for n, v in self._headers if n.lower() != "authorization"]
+        return [*others, ("Authorization", f"Bearer {token}")]
