@@ -27,6 +27,7 @@ __all__ = [
     "ConnectionConfig",
     "FeedConfig",
     "OverflowPolicy",
+    "at_least",
     "check_headers",
     "check_token",
     "check_url",
@@ -79,6 +80,11 @@ def _count(minimum: int) -> _Validator:
             )  # fmt: skip
 
     return check
+
+
+def at_least(minimum: int) -> _Validator:
+    """A validator of whole numbers, for venues."""
+    return _count(minimum)
 
 
 def _of(*kinds: type) -> _Validator:

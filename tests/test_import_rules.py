@@ -33,6 +33,7 @@ P  _core.losses
 P  _core.overlap
 P  _core.frames
 P  _core.upgrade
+P  _core.inflate
 P  codec
 P  venues.price
 P  venues.coinbase

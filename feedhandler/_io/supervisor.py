@@ -150,12 +150,18 @@ class Supervisor:
         """Replace the live connection, because of `reason`: as if forced, where two may not be."""
         if self._overlap is None:
             self.force(ForcedDisconnect(reason))
-        elif self._rollover is None and self.allows(ConnectionEvent.ROLLED_OVER):
+        elif (
+            self._nursery is not None
+            and self._rollover is None
+            and self.allows(ConnectionEvent.ROLLED_OVER)
+        ):
+            # A notice goes to many clients at once; they should not all come at once.
+            jitter = self._rng.uniform(0.0, self._backoff.base_s) if self._backoff.jitter else 0.0
             # For ever: while the old connection lives, nothing is given up.
             failures = ReconnectionState(evolve(self._backoff, max_retries=0), self._policies)
             self._rollover = Rollover(
                 reason,
-                not_before=self._not_before,
+                not_before=max(self._not_before, trio.current_time() + jitter),
                 predecessor=self._retired,
                 overlap=self._overlap,
                 attempt=self._new_attempt,
@@ -163,8 +169,7 @@ class Supervisor:
                 afterwards=self._age,
                 judge=lambda error: self._rollover_failed(error, failures),
             )
-            if self._nursery is not None:
-                self._nursery.start_soon(self._roll_over, self._rollover)
+            self._nursery.start_soon(self._roll_over, self._rollover)
 
     def close(self) -> None:
         """End for good: a live connection politely, everything else at once."""
@@ -366,10 +371,12 @@ class Supervisor:
         expires_at = math.inf if lifetime is None else connection.opened_at + lifetime
         if stable_at is not None and stable_at <= expires_at:
             await trio.sleep_until(stable_at)
-            self.data_is_valid(judged=False)
+            if connection is self.connection:
+                self.data_is_valid(judged=False)
         if lifetime is not None:
             await trio.sleep_until(expires_at)
-            self.renew(f"its planned life of {lifetime:g} s is over")
+            if connection is self.connection:  # and not replaced, and about to close
+                self.renew(f"its planned life of {lifetime:g} s is over")
 
     def _advance(
         self,

@@ -29,6 +29,7 @@ from feedhandler import (
     PriceUpdate,
     PriceVenue,
     Trade,
+    WebSocketClient,
     open_feed,
 )
 from feedhandler.abc import Subscription
@@ -294,6 +295,37 @@ async def test_without_roll_over_the_old_connection_is_dropped_first(
         assert reader.story[-2:] == ["CONNECTED RECONNECTING 1", "RECONNECTING CONNECTED 2"]
         (gap,) = reader.gaps
         assert gap.reason is GapReason.RECONNECT
+
+
+async def test_a_client_drops_its_connection_at_the_end_of_its_planned_life(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = ConnectionConfig(max_lifetime_s=100)
+    async with WebSocketClient(server.url, dial=server.dial, config=config) as client:
+        await client.connect()
+        await trio.sleep(99)
+        assert client.epoch == 1
+        await trio.sleep(2)
+        assert client.epoch == 2
+        await trio.sleep(300)
+        assert client.epoch == 5
+        assert len(server.connections) == 1
+
+
+async def test_a_connection_that_was_replaced_does_not_ask_for_another(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    config = FeedConfig(connection=ConnectionConfig(max_lifetime_s=10), rollover_overlap_s=1.0)
+    async with reading(server, config=config) as reader:
+        old = await first_connection(server)
+        old.answer_close = False
+        await trio.sleep(8.5)
+        await old.send(NOTICE)
+        await trio.sleep(6)  # it is still closing when its planned life is over
+        assert old.closed
+        assert reader.states[-1].epoch == 2
+        await trio.sleep(6)
+        assert reader.states[-1].epoch == 3, "the new one has a life of its own"
 
 
 # --- the new connection fails --------------------------------------------------------------------
