@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from feedhandler._core.breaker import CircuitBreaker, Permit
+from feedhandler._core.breaker import CircuitBreaker, CircuitState, Permit
 from feedhandler._io.connection import Connection
 from feedhandler.abc import TokenProvider
 from feedhandler.config import check_headers, check_token
@@ -70,6 +70,35 @@ class Attempt:
                 breaker.release(self.permit, now=trio.current_time())
                 self.permit = None
             self.over.set()
+
+    def data_is_valid(self, *, count: int, judged: bool, user_judges: bool) -> None:
+        """Tell the breaker of valid data; see `Supervisor.data_is_valid`."""
+        breaker = self._breaker
+        if breaker is None:
+            return
+        now = trio.current_time()
+        until = breaker.open_until
+        if until is not None and now >= until:
+            # The circuit was opened by hand while the connection lives: it is the probe itself.
+            self.permit = breaker.acquire(now=now)
+        probing = self.permit is not None or breaker.state is CircuitState.HALF_OPEN
+        if judged or (probing and not user_judges):
+            breaker.record_success(self.permit, now=now, weight=count)
+            self.permit = None
+
+    def data_is_malformed(self) -> bool:
+        """Tell the breaker of a message that could not be decoded; true if that opens it."""
+        breaker = self._breaker
+        if breaker is None or breaker.state is CircuitState.OPEN:
+            return False
+        breaker.record_failure(self.permit, now=trio.current_time())
+        self.permit = None
+        return breaker.open_until is not None
+
+    def drop(self) -> None:
+        """End the connection at once, without a closing handshake, if there still is one."""
+        if self.connection is not None:
+            self.connection.force(ForcedDisconnect("another connection has taken its place"))
 
 
 class Credentials:

@@ -76,7 +76,7 @@ class Rollover:
     @property
     def is_open(self) -> bool:
         """Whether the new connection's handshake is done, so that it can take over at need."""
-        return self._open
+        return self._open and not self._scope.cancel_called
 
     def abandon(self) -> None:
         """Drop the new connection at once, and try no more."""

@@ -14,7 +14,7 @@ import trio
 from attrs import evolve
 
 from feedhandler._core.backoff import GiveUp, ReconnectionState
-from feedhandler._core.breaker import CircuitBreaker, CircuitState
+from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.state import ConnectionEvent, ConnectionState, StateMachine, Transition
 from feedhandler._io.attempt import Attempt, Credentials
@@ -112,27 +112,13 @@ class Supervisor:
         """
         if self.reconnection.attempt_count:
             self.reconnection.proved()
-        breaker, live = self.breaker, self._live
-        if breaker is None or live is None:
-            return
-        now = trio.current_time()
-        until = breaker.open_until
-        if until is not None and now >= until:
-            # The circuit was opened by hand while the connection lives: it is the probe itself.
-            live.permit = breaker.acquire(now=now)
-        probing = live.permit is not None or breaker.state is CircuitState.HALF_OPEN
-        if judged or (probing and not self.user_judges):
-            breaker.record_success(live.permit, now=now, weight=count)
-            live.permit = None
+        if self._live is not None:
+            self._live.data_is_valid(count=count, judged=judged, user_judges=self.user_judges)
 
     def data_is_malformed(self) -> None:
         """A message could not be decoded; the connection ends if that opens the breaker."""
-        breaker, live = self.breaker, self._live
-        if breaker is None or live is None or breaker.state is CircuitState.OPEN:
-            return
-        breaker.record_failure(live.permit, now=trio.current_time())
-        live.permit = None
-        if breaker.open_until is not None:
+        breaker = self.breaker
+        if breaker is not None and self._live is not None and self._live.data_is_malformed():
             self.force(MalformedBurst(breaker.metrics.consecutive_failures))
 
     def force(self, error: ConnectionFailed) -> None:
@@ -142,7 +128,6 @@ class Supervisor:
         """
         if isinstance(error, ForcedDisconnect) and self._rollover is not None:
             self._rollover.abandon()
-            self._rollover = None
         if self.connection is not None:
             self.connection.force(error)
 
@@ -211,26 +196,36 @@ class Supervisor:
         Without `retry_first`, a first attempt that fails is the end. When cancelled, the live
         connection is dropped at once and the state is `DISCONNECTED`.
         """
-        retry = retry_first
+        why: FeedError | None = None
         try:
             with self._scope:
                 if retry_first and self._not_before > trio.current_time():
                     await trio.sleep_until(self._not_before)  # the venue has asked for it
-                while not self._closing:
-                    try:
-                        await self._attempt()
-                    except (ConnectionFailed, CircuitOpenError) as error:
-                        retry = retry or self.state is ConnectionState.CONNECTED
-                        self._heed(error)
-                        until = self._judge(error, self.reconnection) if retry else error
-                        if isinstance(until, FeedError):
-                            self._advance(ConnectionEvent.GAVE_UP, error=error)
-                            return until
-                        await self._wait(error, until=until)
-            return None
+                if self._overlap is None:
+                    why = await self._run(retry=retry_first)
+                else:
+                    async with trio.open_nursery() as self._nursery:
+                        why = await self._run(retry=retry_first)
+            return why
         finally:
             if self.allows(ConnectionEvent.GAVE_UP):
                 self._advance(ConnectionEvent.GAVE_UP)
+
+    async def _run(self, *, retry: bool) -> FeedError | None:
+        while not self._closing:
+            try:
+                await self._attempt()
+            except (ConnectionFailed, CircuitOpenError) as error:
+                if not self.allows(ConnectionEvent.CLOSE):
+                    break  # it was asked for in the meantime
+                retry = retry or self.state is ConnectionState.CONNECTED
+                self._heed(error)
+                until = self._judge(error, self.reconnection) if retry else error
+                if isinstance(until, FeedError):
+                    self._advance(ConnectionEvent.GAVE_UP, error=error)
+                    return until
+                await self._wait(error, until=until)
+        return None
 
     def _heed(self, error: ConnectionFailed | CircuitOpenError) -> None:
         """Remember until when the venue wants to be left alone."""
@@ -254,14 +249,25 @@ class Supervisor:
     async def _attempt(self) -> None:
         """One connection, and those that replace it without a break, to the end of the last."""
         self._ended = None
-        self._live = live = self._new_attempt(self._sink, self._companions, self._outbox())
+        self._live = self._new_attempt(self._sink, self._companions, self._outbox())
         try:
-            async with trio.open_nursery() as self._nursery:
-                await self._live_on(live)
+            await self._live_on(self._live)
+            error = await self._end()
         finally:
-            self._live = self._rollover = self._retired = self._nursery = None
+            self._live = self._rollover = self._retired = None
+        if error is not None:
+            raise error
+
+    async def _end(self) -> FeedError | None:
+        """Wait for the end of the last connection, and of those that were dropped with it."""
+        while self._live is not None:
+            await self._live.over.wait()
         if self._ended is not None:
-            raise self._ended
+            beside = None if self._rollover is None else self._rollover.attempt
+            for other in (self._retired, beside):
+                if other is not None and not other.over.is_set():
+                    await other.over.wait()
+        return self._ended
 
     def _new_attempt(
         self,
@@ -306,10 +312,12 @@ class Supervisor:
         if error is not None and rollover is not None and rollover.is_open:
             self._take_over(lost=error)
             return
-        self._live = self._rollover = None
-        self._ended = error
-        if error is not None and self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+        self._live, self._ended = None, error
+        if error is not None:
+            if rollover is not None:
+                rollover.abandon()
+            if self._retired is not None:
+                self._retired.drop()
 
     def _take_over(self, *, lost: FeedError | None = None) -> None:
         """Make the successor the live connection; the old one closes politely, if it still lives.
@@ -317,7 +325,7 @@ class Supervisor:
         What either of the two has brought until now is dealt with in the transition.
         """
         old, rollover = self._live, self._rollover
-        if rollover is None or not self.allows(ConnectionEvent.ROLLED_OVER):
+        if rollover is None or not (rollover.is_open and self.allows(ConnectionEvent.ROLLED_OVER)):
             return
         rollover.adopted = True
         self._live, self._retired, self._rollover = rollover.attempt, old, None
