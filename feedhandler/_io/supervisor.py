@@ -112,7 +112,7 @@ class Supervisor:
         """
         if self.reconnection.attempt_count:
             self.reconnection.proved()
-        if self._live is not None:
+        if self.breaker is not None and self._live is not None:
             self._live.data_is_valid(count=count, judged=judged, user_judges=self.user_judges)
 
     def data_is_malformed(self) -> None:

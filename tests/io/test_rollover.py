@@ -154,56 +154,113 @@ async def test_the_old_connection_goes_when_the_new_one_is_level(
     assert reader.states[-1].failure is None
 
 
+class Exchange:
+    """Sends the same on every connection, each with a delay of its own, which varies."""
+
+    def __init__(self, server: MockWebSocketServer, nursery: trio.Nursery, seed: int) -> None:
+        self.rng = Random(seed)
+        self.sent = dict.fromkeys("ABC", 0)
+        self.connections: list[MockWebSocketConnection] = []
+        self._server = server
+        self._nursery = nursery
+        self._outlets: dict[int, trio.MemorySendChannel[str]] = {}
+
+    async def accept(self) -> None:
+        while True:
+            connection = await self._server.next_connection()
+            with contextlib.suppress(trio.EndOfChannel):
+                await connection.receive()  # its subscriptions
+                self._outlets[connection.id], source = trio.open_memory_channel[str](1000)
+                self.connections.append(connection)
+                self._nursery.start_soon(self._deliver, connection, source)
+
+    async def _deliver(
+        self, connection: MockWebSocketConnection, source: trio.MemoryReceiveChannel[str]
+    ) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for message in source:
+                await trio.sleep(self.rng.random() / 10)
+                await connection.send(message)
+
+    def notify(self) -> None:
+        """Ask the newest connection to go."""
+        self._outlets[self.connections[-1].id].send_nowait(NOTICE)
+
+    async def trade(self) -> None:
+        symbol = self.rng.choice("AAABBBC")
+        for outlet in self._outlets.values():
+            with contextlib.suppress(trio.BrokenResourceError, trio.WouldBlock):
+                outlet.send_nowait(prices(symbol, self.sent[symbol])[0])
+        self.sent[symbol] += 1
+        await trio.sleep(self.rng.random() / 8)
+        assert len(self._server.connections) <= 2
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_whatever_the_interleaving_each_number_comes_once_and_in_order(
     autojump_clock: MockClock, server: MockWebSocketServer, seed: int
 ) -> None:
-    """The venue sends the same on both; each connection has a delay of its own, which varies."""
-    rng = Random(seed)
-    symbols = ["A", "B", "C"]
-    sent = dict.fromkeys(symbols, 0)
-
-    async with reading(server, symbols) as reader, trio.open_nursery() as nursery:
-
-        async def deliver(
-            connection: MockWebSocketConnection, source: trio.MemoryReceiveChannel[str]
-        ) -> None:
-            async for message in source:
-                await trio.sleep(rng.random() / 10)
-                try:
-                    await connection.send(message)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
-
-        outlets: dict[int, trio.MemorySendChannel[str]] = {}
-
-        def attach(connection: MockWebSocketConnection) -> None:
-            outlets[connection.id], source = trio.open_memory_channel[str](1000)
-            nursery.start_soon(deliver, connection, source)
-
-        old = await first_connection(server)
-        attach(old)
-
-        async def accept() -> None:
-            while True:
-                attach(await first_connection(server))
-
-        nursery.start_soon(accept)
+    async with reading(server, [*"ABC"]) as reader, trio.open_nursery() as nursery:
+        exchange = Exchange(server, nursery, seed)
+        nursery.start_soon(exchange.accept)
+        await wait_all_tasks_blocked()
         for n in range(300):
             if n % 60 == 30:
-                outlets[max(outlets)].send_nowait(NOTICE)
-            symbol = rng.choice(symbols[: 2 + (n % 7 == 0)])
-            for outlet in outlets.values():
-                outlet.send_nowait(prices(symbol, sent[symbol])[0])
-            sent[symbol] += 1
-            await trio.sleep(rng.random() / 8)
-            assert len(server.connections) <= 2
+                exchange.notify()
+            await exchange.trade()
         await trio.sleep(30)
-        assert {s: reader.numbers(s) for s in symbols} == {s: [*range(sent[s])] for s in symbols}
+        assert {s: reader.numbers(s) for s in "ABC"} == {
+            s: [*range(count)] for s, count in exchange.sent.items()
+        }
         assert len(server.connections) == 1
         assert len(reader.states) == 2 + 5, "each notice was followed"
         nursery.cancel_scope.cancel()
     assert reader.gaps == []
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_whatever_fails_every_loss_is_told_and_nothing_comes_twice(
+    autojump_clock: MockClock, server: MockWebSocketServer, seed: int
+) -> None:
+    """Notices, drops of either connection, refusals and forced reconnects, at any moment."""
+    config = FeedConfig(backoff=BackoffConfig(max_retries=0), breaker=None, rollover_overlap_s=1.0)
+    async with reading(server, [*"ABC"], config=config) as reader, trio.open_nursery() as nursery:
+        exchange = Exchange(server, nursery, seed)
+        nursery.start_soon(exchange.accept)
+        await wait_all_tasks_blocked()
+        for _ in range(400):
+            match exchange.rng.randrange(60):
+                case 0 | 1 | 2 | 3:
+                    exchange.notify()
+                case 4 | 5 if server.connections:
+                    exchange.rng.choice([*server.connections.values()]).drop()
+                case 6:
+                    server.reject_next(503)
+                case 7 if reader.feed.state is CONNECTED:
+                    reader.feed.reconnect()
+                case 8 if server.connections:
+                    exchange.rng.choice([*server.connections.values()]).answer_close = False
+                case _:
+                    pass
+            await exchange.trade()
+        await trio.sleep(3000)  # the phase without faults
+        assert len(server.connections) == 1
+        assert reader.feed.state is CONNECTED
+        for _ in range(30):
+            await exchange.trade()
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert max(state.epoch for state in reader.states) > 1
+    for symbol in "ABC":
+        following, told = 0, False
+        for event in reader.events:
+            if isinstance(event, Gap) and event.symbol == symbol:
+                told = True  # until the next number
+            elif isinstance(event, PriceUpdate) and event.symbol == symbol:
+                assert event.sequence >= following, "twice, or out of order"
+                assert told or event.sequence == following, "missing, and not told"
+                following, told = event.sequence + 1, False
+        assert following == exchange.sent[symbol]
 
 
 async def test_duplicates_are_dropped_and_counted(
