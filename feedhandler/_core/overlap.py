@@ -149,16 +149,19 @@ class Overlap:
 
         Data that is to be dropped for this is counted.
         """
-        if isinstance(item, _Data):
-            sequence: int | None = item.sequence
-        elif isinstance(item, Gap):
-            sequence = item.to_sequence
-        else:
+        if not isinstance(item, _Data | Gap):
             return False
         last = self._last(item.symbol)
-        known = last is not None and sequence is not None and sequence <= last
-        self.duplicates += known and isinstance(item, _Data)
-        return known
+        if last is None:
+            return False
+        if isinstance(item, _Data):
+            known = item.sequence <= last
+            self.duplicates += known
+            return known
+        # What came too late on the newer one, before its first, is told by the break there.
+        first = self._first.get(item.symbol or "")
+        end = item.to_sequence
+        return end is not None and (end <= last or (first is not None and end < first))
 
     def _rest_of(self, gap: Gap) -> Gap:
         """The part of the hole that the older connection has not filled."""

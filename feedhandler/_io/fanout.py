@@ -128,6 +128,12 @@ class Subscriber(Unbatched[Event]):
         return bool(waiting) or self._mailbox.ready
 
     @property
+    def waiting(self) -> int:
+        """How many events wait to be taken."""
+        conflated = len(self._conflation) if self._conflation is not None else 0
+        return self._mailbox.count + len(self._current) + conflated
+
+    @property
     def error(self) -> FeedError | None:
         return self._error
 
@@ -230,6 +236,9 @@ class _Conflation:
                 self._status.popleft() if self._status else self._data.pop(next(iter(self._data)))
             )
             losses.add([oldest[1]], GapReason.OVERFLOW)
+
+    def __len__(self) -> int:
+        return len(self._data) + len(self._status)
 
     def take(self) -> list[Event]:
         return [event for _, event in sorted([*self._data.values(), *self._status], key=_number)]

@@ -98,7 +98,7 @@ class Feed:
         self._announcer = Announcer(venue.name)
         self._counters = Counters()
         self._subscriptions = SubscriptionKeeper(venue, config, wanted, is_full=lambda: self.full)
-        self._session: Session = venue.session()
+        self._use_session(venue.session())
         self._successor: Successor | None = None
         self._positions: dict[str, int] = {}
         self._last_recv_ns: int | None = None
@@ -195,6 +195,16 @@ class Feed:
         """The delay that was decided last, in seconds; 0 when none is due."""
         return self._supervisor.reconnection.current_backoff
 
+    @property
+    def buffer_events(self) -> int:
+        """How many events may wait, as configured."""
+        return self._config.buffer_events
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for this feed's own iteration; see `FeedConfig.buffer_events`."""
+        return self._main.waiting
+
     def statistics(self) -> FeedStatistics:
         return self._counters.snapshot()
 
@@ -264,9 +274,8 @@ class Feed:
         epoch = batch.epoch
         events: list[Event] = []
         append = events.append
-        session = self._session
-        decode = session.decode
-        plain = session.decode_plain if isinstance(session, BatchSession) else None
+        decode = self._session.decode
+        plain = self._decode_plain
         data = False
         valid = 0
         messages = batch.messages
@@ -380,7 +389,7 @@ class Feed:
                 self._counters.gaps += len(gaps)
                 events += gaps
             self._counters.connections += 1
-            self._session = self.venue.session()
+            self._use_session(self.venue.session())
             self._subscriptions.reset()
         self._publish(events)
 
@@ -438,7 +447,7 @@ class Feed:
                 epoch=transition.epoch,
             )
         self._last_recv_ns = successor.last_recv_ns or self._last_recv_ns
-        self._session = successor.session
+        self._use_session(successor.session)
         self._subscriptions = successor.keeper
         self._outbox = successor.outbox
         self._mark(sum(type(event) in _DATA for event in events))
@@ -448,6 +457,11 @@ class Feed:
 
     async def _keep_subscriptions(self, connection: Connection) -> None:
         await self._subscriptions.keep(connection)
+
+    def _use_session(self, session: Session) -> None:
+        self._session = session
+        # Asked here and not at each read: what a protocol is asked takes longer than a message.
+        self._decode_plain = session.decode_plain if isinstance(session, BatchSession) else None
 
     def _cut_off(self) -> None:
         """The consumer was too slow, and the policy is to disconnect."""

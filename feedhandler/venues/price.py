@@ -165,13 +165,15 @@ class PriceSession:
             return self._control(kind, message, error)
         if price.type != CHANNEL:
             return [Ignored(price.type)]
+        if _type_of(message) is None:
+            raise DecodeError(self._venue, message, [("$.type", "missing")])
         update = self._parser.to_update(price, message, recv_ns=recv_ns, epoch=epoch)
         order = self._sequences.check(update.symbol, update.sequence)
         if order is Order.IN_ORDER or order is Order.FIRST:
             return [update]
         if isinstance(order, Hole):
             gap = order.as_gap(update.symbol, recv_ns=recv_ns, venue=self._venue, epoch=epoch)
-            return [gap, update]
+            return [gap, Ignored("late")] if order.late else [gap, update]
         return [Ignored("duplicate")]
 
     def decode_plain(
@@ -184,7 +186,8 @@ class PriceSession:
         if not self._plain:
             return updates
         append, decode, last = updates.append, self._decode, self._sequences.last_of
-        venue, new, event, low, high = self._venue, _Update, PriceUpdate, MIN_AMOUNT, MAX_AMOUNT
+        venue, low, high = self._venue, MIN_AMOUNT, MAX_AMOUNT
+        new, twin, event = object.__new__, _Update, PriceUpdate
         try:
             for message in messages[begin:] if begin else messages:
                 price = decode(message)
@@ -197,9 +200,16 @@ class PriceSession:
                 ):
                     break
                 last[symbol] = sequence
-                update = new(
-                    symbol, amount, size, price.side, sequence, price.time, recv_ns, venue, epoch
-                )
+                update = new(twin)
+                update.symbol = symbol
+                update.price = amount
+                update.size = size
+                update.side = price.side
+                update.sequence = sequence
+                update.venue_time_ns = price.time
+                update.recv_ns = recv_ns
+                update.venue = venue
+                update.epoch = epoch
                 update.__class__ = event
                 append(update)
         except REFUSALS:
