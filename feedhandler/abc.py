@@ -26,6 +26,8 @@ __all__ = [
     "ReconnectRequested",
     "Refused",
     "Reply",
+    "ResumableSession",
+    "SequencedSession",
     "Session",
     "Subscribed",
     "Subscription",
@@ -177,6 +179,26 @@ class BatchSession(Session, Protocol):
         one is given to `decode()`, and this is called again for those after it. `begin` is 0 on
         the first call for a batch.
         """
+        ...
+
+
+@runtime_checkable
+class SequencedSession(Protocol):
+    """A session that knows how far it has come in each symbol's sequence."""
+
+    def last_sequence(self, symbol: str) -> int | None: ...
+
+
+@runtime_checkable
+class ResumableSession(SequencedSession, Protocol):
+    """One that can go on where that of another connection has come to.
+
+    The numbers must be the same on every connection, and rise by one for each message of the
+    symbol. Then a connection can be replaced without a loss and without duplicates.
+    """
+
+    def resume_after(self, symbol: str, sequence: int) -> None:
+        """Take the symbol's data up to `sequence` as seen: what comes again is a duplicate."""
         ...
 
 

@@ -3,7 +3,7 @@
 Prices and sizes are `Decimal`s made from the digits that the venue sent. Times are integer
 nanoseconds since the Unix epoch: `venue_time_ns` is the venue's own (`None` where it sends none),
 `recv_ns` was taken when the bytes were read. `epoch` counts the feed's connections from 1, so that
-two events with different epochs have a reconnect between them.
+two events with different epochs have a change of the connection between them.
 """
 
 from __future__ import annotations
@@ -127,6 +127,10 @@ class FeedStateChanged:
     `failure` and `error` say why, where it was a failure. `attempt` counts the failed attempts
     since the connection last proved itself; `next_attempt_ns` is the wall-clock time of the next
     one, or `None` when there is none to come. `breaker_open` tells that it waits for the breaker.
+
+    From connected to connected means a roll-over: with a higher `epoch`, one connection has
+    replaced another, before that went (or, with a `failure`, when that died in the middle of it);
+    with the same `epoch`, the new one could not be had, and the old one goes on.
     """
 
     old: ConnectionState

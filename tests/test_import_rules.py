@@ -21,6 +21,7 @@ P  _core.state
 P  model
 P  config
 P  abc
+P  _core.announcement
 P  _core.failure
 P  _core.backoff
 P  _core.breaker
@@ -29,8 +30,10 @@ P  _core.subscriptions
 P  _core.construct
 P  _core.sequence
 P  _core.losses
+P  _core.overlap
 P  _core.frames
 P  _core.upgrade
+P  _core.inflate
 P  codec
 P  venues.price
 P  venues.coinbase
@@ -46,9 +49,12 @@ S  _io.mailbox
 S  _io.dial
 S  _io.wire
 S  _io.connection
+S  _io.attempt
+S  _io.rollover
 S  _io.supervisor
 S  _io.fanout
 S  _io.subscriptions
+S  _io.successor
 S  _io.feed
 S  recording
 S  client

@@ -74,8 +74,8 @@ class SequenceTracker(Generic[K]):
             self.last_of[key] = sequence
             return Order.IN_ORDER
         if sequence <= last:
-            first = self._first_of[key]
-            if sequence >= first:
+            first = self._first_of.get(key)
+            if first is None or sequence >= first:
                 return Order.DUPLICATE
             self._first_of[key] = sequence
             return Hole(sequence, first - 1, late=True)
@@ -85,3 +85,13 @@ class SequenceTracker(Generic[K]):
     def last(self, key: K) -> int | None:
         """The highest number seen of `key`, if any."""
         return self.last_of.get(key)
+
+    def resume_after(self, key: K, sequence: int) -> None:
+        """Take the numbers of `key` up to `sequence` as seen, if it has not come further.
+
+        What is missing before its first number is accounted for then, and none is late.
+        """
+        self._first_of.pop(key, None)
+        last = self.last_of.get(key)
+        if last is None or last < sequence:
+            self.last_of[key] = sequence

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
-from typing import Protocol, runtime_checkable
 
 import trio
 
+from feedhandler._core.announcement import Announcer
 from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
-from feedhandler._io.connection import Batch, Endpoint
+from feedhandler._io.connection import Batch, Connection, Endpoint
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.outbox import Outbox
 from feedhandler._io.subscriptions import (
@@ -21,6 +21,7 @@ from feedhandler._io.subscriptions import (
     SubscriptionKeeper,
     check_subscriptions,
 )
+from feedhandler._io.successor import Successor
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import (
     BatchSession,
@@ -32,6 +33,7 @@ from feedhandler.abc import (
     ReconnectRequested,
     Refused,
     Reply,
+    SequencedSession,
     Session,
     Subscribed,
     Subscription,
@@ -48,17 +50,12 @@ from feedhandler.errors import (
     MalformedBurst,
     SendQueueFull,
     SlowConsumer,
-    SubscriptionRefused,
 )
 from feedhandler.model import (
-    DecodeFailed,
     Event,
-    FeedStateChanged,
     Gap,
-    GapReason,
     PriceUpdate,
     Quote,
-    SubscriptionFailed,
     Trade,
 )
 from feedhandler.observe import Counters, FeedStatistics
@@ -66,13 +63,6 @@ from feedhandler.observe import Counters, FeedStatistics
 __all__ = ["Feed"]
 
 _DATA = frozenset({PriceUpdate, Trade, Quote})
-
-
-@runtime_checkable
-class SequencedSession(Protocol):
-    """A session that knows how far it has come in each symbol's sequence."""
-
-    def last_sequence(self, symbol: str) -> int | None: ...
 
 
 class Feed:
@@ -105,9 +95,11 @@ class Feed:
         self.venue = venue
         self._config = config
         self._clock = clock
+        self._announcer = Announcer(venue.name)
         self._counters = Counters()
         self._subscriptions = SubscriptionKeeper(venue, config, wanted, is_full=lambda: self.full)
         self._use_session(venue.session())
+        self._successor: Successor | None = None
         self._positions: dict[str, int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
@@ -136,7 +128,8 @@ class Feed:
             sink=self,
             on_transition=self._on_transition,
             outbox=self._new_outbox,
-            companions=(self._subscriptions.keep,),
+            companions=(self._keep_subscriptions,),
+            overlap=self._overlap if config.rollover else None,
         )
 
     def __repr__(self) -> str:
@@ -220,14 +213,20 @@ class Feed:
 
         Raises `ConfigError` for an unknown channel or an empty symbol, and then changes nothing.
         """
-        self._subscriptions.want(check_subscriptions(self.venue, symbols, channels))
+        wanted = check_subscriptions(self.venue, symbols, channels)
+        self._subscriptions.want(wanted)
+        if self._successor is not None:
+            self._successor.keeper.want(wanted)
 
     def unsubscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols no longer. Data that is on its way may still arrive.
 
         Raises `ConfigError` as `subscribe()` does.
         """
-        self._subscriptions.unwant(check_subscriptions(self.venue, symbols, channels))
+        unwanted = check_subscriptions(self.venue, symbols, channels)
+        self._subscriptions.unwant(unwanted)
+        if self._successor is not None:
+            self._successor.keeper.unwant(unwanted)
 
     def reconnect(self, reason: str = "asked for by the application") -> None:
         """Drop the live connection and make a new one, through the back-off."""
@@ -296,7 +295,7 @@ class Feed:
             try:
                 items = [*decode(message, recv_ns=recv_ns, epoch=epoch)]
             except Exception as error:  # a venue's bug is no reason to stop either
-                items = [Malformed(self._as_decode_error(error, message))]
+                items = [Malformed(self._announcer.as_decode_error(error, message))]
             for item in items:
                 kind = type(item)
                 if kind in _DATA:
@@ -311,6 +310,8 @@ class Feed:
         self._mark(valid)
         self._subscriptions.saw(events)
         self._publish(events, size=batch.size)
+        if self._successor is not None:
+            self._successor.nudge()
         return data
 
     @property
@@ -342,45 +343,24 @@ class Feed:
             case Subscribed() | Unsubscribed():
                 self._subscriptions.acknowledge(item)
             case Refused():
-                self._refused(item, events, recv_ns, epoch)
+                if item.subscription is not None:
+                    self._subscriptions.refuse(item.subscription)
+                events.append(self._announcer.refused(item, recv_ns, epoch))
             case Reply():
                 try:
                     self._outbox.post(item.message)
                 except SendQueueFull:
                     self.reconnect("the venue asks for replies and does not read them")
             case ReconnectRequested():
-                self.reconnect(f"the venue asks for it: {item.reason}")
+                self._supervisor.renew(f"the venue asks for it: {item.reason}")
             case _:
                 counters.gaps += isinstance(item, Gap)
                 events.append(item)
 
-    def _refused(self, item: Refused, events: list[Event], recv_ns: int, epoch: int) -> None:
-        subscription = item.subscription
-        if subscription is not None:
-            self._subscriptions.refuse(subscription)
-        error = SubscriptionRefused(
-            self.venue.name,
-            subscription.symbol if subscription else None,
-            subscription.channel if subscription else None,
-            item.detail,
-        )
-        events.append(SubscriptionFailed(error, recv_ns, self.venue.name, epoch))
-
-    def _as_decode_error(self, error: Exception, message: str | bytes) -> DecodeError:
-        if isinstance(error, DecodeError):
-            return error
-        wrapped = DecodeError(self.venue.name, message, [("$", repr(error))])
-        wrapped.__cause__ = error
-        return wrapped
-
     def _decode_failed(self, error: DecodeError, batch: Batch, events: list[Event]) -> None:
         self._counters.decode_errors += 1
         self._counters.gaps += 1
-        recv_ns, epoch, venue = batch.recv_ns, batch.epoch, self.venue.name
-        events.append(DecodeFailed(error, recv_ns, venue, epoch))
-        events.append(
-            Gap(None, GapReason.MALFORMED, None, None, recv_ns, recv_ns, 1, recv_ns, venue, epoch)
-        )
+        events += self._announcer.malformed(error, batch.recv_ns, batch.epoch)
         self._supervisor.data_is_malformed()
         if self._burst.record(trio.current_time()):
             config = self._config
@@ -400,8 +380,10 @@ class Feed:
 
     def _on_transition(self, transition: Transition) -> None:
         now_ns = self._clock.time_ns()
-        events: list[Event] = [self._state_event(transition, now_ns)]
-        if transition.new is ConnectionState.CONNECTED:
+        events: list[Event] = [self._announcer.state_changed(transition, now_ns)]
+        if transition.event is ConnectionEvent.ROLLED_OVER:
+            events += self._succeed(transition, now_ns)
+        elif transition.event is ConnectionEvent.ESTABLISHED:
             if transition.epoch > 1:
                 gaps = list(self._reconnect_gaps(now_ns, transition.epoch))
                 self._counters.gaps += len(gaps)
@@ -410,25 +392,6 @@ class Feed:
             self._use_session(self.venue.session())
             self._subscriptions.reset()
         self._publish(events)
-
-    def _state_event(self, transition: Transition, now_ns: int) -> FeedStateChanged:
-        next_attempt_ns = None
-        if transition.next_attempt_at is not None:
-            next_attempt_ns = now_ns + round((transition.next_attempt_at - transition.at) * 1e9)
-        error = transition.error
-        return FeedStateChanged(
-            old=transition.old,
-            new=transition.new,
-            reason=str(error) if error is not None else transition.event.value,
-            failure=transition.failure,
-            error=error,
-            attempt=transition.attempt,
-            next_attempt_ns=next_attempt_ns,
-            recv_ns=now_ns,
-            venue=self.venue.name,
-            epoch=transition.epoch,
-            breaker_open=transition.breaker_open,
-        )
 
     def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
         """What was sent between the last read and now is lost, for every symbol that is wanted."""
@@ -439,20 +402,61 @@ class Feed:
                 last = self._positions.get(symbol)  # nothing came since the gap before
             else:
                 self._positions[symbol] = last
-            yield Gap(
-                symbol=symbol,
-                reason=GapReason.RECONNECT,
+            yield self._announcer.not_received(
+                symbol,
                 from_sequence=None if last is None else last + 1,
-                to_sequence=None,
                 from_ns=self._last_recv_ns,
-                to_ns=now_ns,
-                missing=None,
-                recv_ns=now_ns,
-                venue=self.venue.name,
+                now_ns=now_ns,
                 epoch=epoch,
             )
 
+    @contextlib.contextmanager
+    def _overlap(self) -> Iterator[Successor]:
+        """Where a second connection delivers, beside the present one, until it takes over."""
+        successor = self._successor = Successor(
+            self.venue,
+            self._config,
+            feed=self,
+            old=self._subscriptions,
+            old_session=self._session,
+            counters=self._counters,
+            announcer=self._announcer,
+        )
+        try:
+            yield successor
+        finally:
+            if self._successor is successor:
+                self._successor = None
+
+    def _succeed(self, transition: Transition, now_ns: int) -> Iterator[Event]:
+        """Go on with the second connection: what is missing between the two, and what it holds."""
+        successor, self._successor = self._successor, None
+        if successor is None:
+            return
+        self._counters.connections += 1
+        breaks, events = successor.take_over(lost=transition.error is not None)
+        self._counters.gaps += len(breaks) + sum(isinstance(event, Gap) for event in events)
+        for one in breaks:
+            yield self._announcer.not_received(
+                one.symbol,
+                from_sequence=one.from_sequence,
+                to_sequence=one.to_sequence,
+                missing=one.missing,
+                from_ns=self._last_recv_ns,
+                now_ns=now_ns,
+                epoch=transition.epoch,
+            )
+        self._last_recv_ns = successor.last_recv_ns or self._last_recv_ns
+        self._use_session(successor.session)
+        self._subscriptions = successor.keeper
+        self._outbox = successor.outbox
+        self._mark(sum(type(event) in _DATA for event in events))
+        yield from events
+
     # --- inside ---
+
+    async def _keep_subscriptions(self, connection: Connection) -> None:
+        await self._subscriptions.keep(connection)
 
     def _use_session(self, session: Session) -> None:
         self._session = session

@@ -40,6 +40,7 @@ class SubscriptionKeeper:
     ) -> None:
         self._is_full = is_full
         self._venue = venue
+        self._config = config
         self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
         self._book.want(wanted)
         self._changed = trio.Event()
@@ -53,6 +54,11 @@ class SubscriptionKeeper:
     def symbols(self) -> list[str]:
         """The symbols that are wanted, each once, in the order in which they first were."""
         return list(dict.fromkeys(s.symbol for s in self._book.in_order()))
+
+    def fork(self) -> SubscriptionKeeper:
+        """One for a second connection, which wants the same and has asked for nothing."""
+        wanted = self._book.in_order()
+        return SubscriptionKeeper(self._venue, self._config, wanted, is_full=self._is_full)
 
     def reset(self) -> None:
         """A new connection: nothing was asked for on it, and nothing is silent yet."""

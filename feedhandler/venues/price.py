@@ -10,6 +10,12 @@ Data is what `feedhandler.codec.PriceParser` documents, with ``"type": "price"``
     <- {"type": "reconnect", "reason": "maintenance"}
 
 `sequence` counts the messages of a symbol, one more for each, through reconnects.
+
+Where the venue compresses its messages by itself (not the WebSocket, RFC 7692), they are binary,
+and `PriceVenue(url, compression=...)` says how: ``"gzip"`` (RFC 1952), ``"zlib"`` (RFC 1950) or
+``"deflate"`` (RFC 1951 without a wrapper). Each binary message is then one whole compressed JSON
+text, of at most `max_inflated_bytes`; what is more, or corrupt, is a `DecodeError`. Text messages
+are taken as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ import msgspec
 from attrs import field, frozen
 
 from feedhandler._core.construct import twin_of
+from feedhandler._core.inflate import Compression, Inflator, check_compression
 from feedhandler._core.redaction import redact_url
 from feedhandler._core.sequence import Hole, Order, SequenceTracker
 from feedhandler.abc import (
@@ -44,7 +51,7 @@ from feedhandler.codec import (
     PriceParser,
     are_plain,
 )
-from feedhandler.config import valid_url
+from feedhandler.config import at_least, valid_url
 from feedhandler.errors import DecodeError
 from feedhandler.model import Event, PriceUpdate, Side
 
@@ -57,6 +64,8 @@ CHANNEL = "price"
 class PriceVenue:
     """A venue at `url` that sends plain price JSON; `dial` makes the stream (default: TCP).
 
+    `compression` and `max_inflated_bytes` are about its binary messages: see this module's text.
+
     ```python
     async with open_feed(PriceVenue(server.url, dial=server.dial), ["BTC-USD"]) as feed: ...
     ```
@@ -65,13 +74,21 @@ class PriceVenue:
     url: str = field(validator=valid_url, repr=redact_url)
     name: str = field(default="price", kw_only=True)
     dial: Dialer | None = field(default=None, kw_only=True, repr=False)
+    compression: Compression = field(
+        default="none", kw_only=True, validator=lambda _, a, value: check_compression(a.name, value)
+    )
+    max_inflated_bytes: int = field(default=16 * 2**20, kw_only=True, validator=at_least(1))
 
     @property
     def channels(self) -> Sequence[str]:
         return (CHANNEL,)
 
-    def session(self) -> PriceSession:
-        return PriceSession(self.name)
+    def session(self) -> PriceSession | InflatingSession:
+        session = PriceSession(self.name)
+        if self.compression == "none":
+            return session
+        limit = self.max_inflated_bytes
+        return InflatingSession(session, Inflator(self.compression, limit=limit, venue=self.name))
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
         return [_request("subscribe", subscriptions)]
@@ -131,6 +148,9 @@ class PriceSession:
 
     def last_sequence(self, symbol: str) -> int | None:
         return self._sequences.last(symbol)
+
+    def resume_after(self, symbol: str, sequence: int) -> None:
+        self._sequences.resume_after(symbol, sequence)
 
     def decode(
         self, message: str | bytes, *, recv_ns: int, epoch: int
@@ -219,6 +239,30 @@ class PriceSession:
 
     def _subscriptions(self, message: str | bytes) -> list[Subscription]:
         return [Subscription(CHANNEL, symbol) for symbol in self._symbols.decode(message).symbols]
+
+
+class InflatingSession:
+    """A `PriceSession` whose binary messages are compressed.
+
+    It has no faster way for plain data: inflating costs more than that would save.
+    """
+
+    def __init__(self, session: PriceSession, inflator: Inflator) -> None:
+        self._session = session
+        self._inflate = inflator.inflate
+
+    def last_sequence(self, symbol: str) -> int | None:
+        return self._session.last_sequence(symbol)
+
+    def resume_after(self, symbol: str, sequence: int) -> None:
+        self._session.resume_after(symbol, sequence)
+
+    def decode(
+        self, message: str | bytes, *, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        if isinstance(message, bytes):
+            message = self._inflate(message)
+        return self._session.decode(message, recv_ns=recv_ns, epoch=epoch)
 
 
 def _document(message: str | bytes) -> dict[str, Any]:
