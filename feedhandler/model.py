@@ -62,8 +62,8 @@ class Trust(enum.Enum):
 
     `VERIFIED`: it was rebuilt whole from a snapshot, nothing has been missing since, and the newest
     message's checksum agrees. `UNVERIFIABLE`: the same, but the venue sent nothing to check.
-    `SUSPECT`: a check has failed, or a gap is open. `STALE`: no word of it has come for too long, or
-    none can come, because the connection is down or the subscription has ended.
+    `SUSPECT`: a check has failed, or a gap is open. `STALE`: no word of it has come for too long,
+    or none can come, because the connection is down or the subscription has ended.
     """
 
     VERIFIED = "verified"

@@ -47,14 +47,20 @@ class ResyncLadder:
 
     def overdue(self, *, now: float) -> list[Subscription]:
         """Those to ask for now, because their time is up and tries are left."""
-        due = [s for s, at in self._due.items() if now >= at and self._tries.get(s, 0) < self.max_tries]
+        due = [
+            s for s, at in self._due.items() if now >= at and self._tries.get(s, 0) < self.max_tries
+        ]
         for subscription in due:
             self._try(subscription)
         return due
 
     def exhausted(self, *, now: float) -> list[Subscription]:
         """Those whose last try has failed; they are forgotten."""
-        lost = [s for s, at in self._due.items() if now >= at and self._tries.get(s, 0) >= self.max_tries]
+        lost = [
+            s
+            for s, at in self._due.items()
+            if now >= at and self._tries.get(s, 0) >= self.max_tries
+        ]
         for subscription in lost:
             self.whole(subscription)
         return lost

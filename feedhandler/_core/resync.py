@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from attrs import frozen
 
@@ -210,7 +210,7 @@ class BookSync:
         ):
             self._kept_weight -= self._kept.popleft().weight
 
-    def _went_backward(self, message: BookMessage, what: str) -> Sequence[Item]:
+    def _went_backward(self, message: BookMessage, what: str) -> list[Item]:
         """Drop it; but a venue that counts from the start again is not waited for in vain."""
         self._backward += 1
         if self._backward < _MAX_BACKWARD or self.state is not SyncState.SYNCED:

@@ -8,10 +8,12 @@ from random import Random
 from typing import Protocol, runtime_checkable
 
 import trio
+from attrs import evolve
 
 from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.liveness import BurstCounter
+from feedhandler._core.reading import BookReading
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
 from feedhandler._io.connection import Batch, Endpoint
 from feedhandler._io.fanout import Subscriber
@@ -24,6 +26,7 @@ from feedhandler._io.subscriptions import (
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import (
     BatchSession,
+    BookSession,
     Clock,
     Control,
     Heartbeat,
@@ -32,13 +35,16 @@ from feedhandler.abc import (
     ReconnectRequested,
     Refused,
     Reply,
+    Resync,
     Session,
     Subscribed,
     Subscription,
+    Synced,
     TokenProvider,
     Unsubscribed,
     Venue,
 )
+from feedhandler.book import BookTop
 from feedhandler.config import FeedConfig, OverflowPolicy
 from feedhandler.errors import (
     DecodeError,
@@ -51,6 +57,8 @@ from feedhandler.errors import (
     SubscriptionRefused,
 )
 from feedhandler.model import (
+    BookDelta,
+    BookSnapshot,
     DecodeFailed,
     Event,
     FeedStateChanged,
@@ -60,12 +68,13 @@ from feedhandler.model import (
     Quote,
     SubscriptionFailed,
     Trade,
+    Trust,
 )
 from feedhandler.observe import Counters, FeedStatistics
 
 __all__ = ["Feed"]
 
-_DATA = frozenset({PriceUpdate, Trade, Quote})
+_DATA = frozenset({PriceUpdate, Trade, Quote, BookSnapshot, BookDelta})
 
 
 @runtime_checkable
@@ -106,9 +115,11 @@ class Feed:
         self._config = config
         self._clock = clock
         self._counters = Counters()
-        self._subscriptions = SubscriptionKeeper(venue, config, wanted, is_full=lambda: self.full)
+        self._subscriptions = SubscriptionKeeper(
+            venue, config, wanted, is_full=lambda: self.full, give_up=self.reconnect
+        )
         self._session: Session = venue.session()
-        self._positions: dict[str, int] = {}
+        self._positions: dict[tuple[str, bool], int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
         self._outbox = Outbox(config.connection.send_queue_messages)
@@ -118,7 +129,10 @@ class Feed:
             max_bytes=config.connection.buffer_bytes,
             on_change=on_change,
             on_cut=self._cut_off,
+            image=self._book_image,
         )
+        if self._subscriptions.has_books:
+            self._main.reading = BookReading()
         self._subscribers = [self._main]
         self._ended = False
         self._error: FeedError | None = None
@@ -163,6 +177,8 @@ class Feed:
     ) -> Iterator[Subscriber]:
         """One more consumer, with a bound and a policy of its own, from now to the block's end.
 
+        It begins with a `BookSnapshot` of each order book that is whole.
+
         While there is one, the feed's own iteration holds nobody up if it has not begun, or takes
         nothing for 10 s: then its oldest events go, announced.
         """
@@ -170,7 +186,10 @@ class Feed:
             limit=buffer_events,
             policy=overflow,
             max_bytes=self._config.connection.buffer_bytes,
+            image=self._book_image,
         )
+        if images := self._book_images():
+            extra.post(images)
         if self._ended:
             extra.close(self._error)
         self._subscribers.append(extra)
@@ -183,6 +202,31 @@ class Feed:
             extra.close()
             if isinstance(self._main.error, SlowConsumer):
                 self._cut_off()
+
+    def book(self, symbol: str, *, depth: int | None = 10) -> BookTop | None:
+        """The order book of `symbol` where this feed's reader is, and how far to trust it.
+
+        It is a frozen copy of the best `depth` levels of each side (`None`: all of them). `None`
+        means that no snapshot was read yet.
+
+        In `async for event in feed`, also where a `FeedHandler` merges feeds one by one, the book
+        is exactly that of the events up to and including the one that is being looked at, whatever
+        has been received since, and whatever the overflow policy has dropped. With `batches()` it
+        is that after the whole batch. The books of a `subscriber()` are its own: see `BookShelf`.
+
+        Its trust is `STALE` while the reader sees no connection, when the book is not subscribed
+        any more, and if its newest message is older than `symbol_stale_s`, where that is set.
+        Raises `ValueError` for a negative depth.
+        """
+        reading = self._main.reading
+        top = reading.shelf().top(symbol, depth=depth) if reading is not None else None
+        if top is None:
+            return None
+        limit = self._config.symbol_stale_s
+        silent = limit is not None and self._clock.time_ns() - top.recv_ns >= limit * 1e9
+        if silent or (symbol, True) not in self._subscriptions.streams():
+            return evolve(top, trust=Trust.STALE)
+        return top
 
     @property
     def state(self) -> ConnectionState:
@@ -211,6 +255,8 @@ class Feed:
         Raises `ConfigError` for an unknown channel or an empty symbol, and then changes nothing.
         """
         self._subscriptions.want(check_subscriptions(self.venue, symbols, channels))
+        if self._main.reading is None and self._subscriptions.has_books:
+            self._main.reading = BookReading()
 
     def unsubscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols no longer. Data that is on its way may still arrive.
@@ -296,7 +342,7 @@ class Feed:
                     valid += 1
                 elif isinstance(item, Malformed):
                     valid = self._mark(valid)
-                    self._decode_failed(item.error, batch, events)
+                    self._decode_failed(item, batch, events)
                 else:
                     self._take(item, events, recv_ns, epoch)
         self._mark(valid)
@@ -332,6 +378,10 @@ class Feed:
                 counters.ignored += 1
             case Subscribed() | Unsubscribed():
                 self._subscriptions.acknowledge(item)
+            case Resync():
+                self._subscriptions.resync(item.subscription)
+            case Synced():
+                self._subscriptions.synced(item.subscription)
             case Refused():
                 self._refused(item, events, recv_ns, epoch)
             case Reply():
@@ -364,14 +414,14 @@ class Feed:
         wrapped.__cause__ = error
         return wrapped
 
-    def _decode_failed(self, error: DecodeError, batch: Batch, events: list[Event]) -> None:
+    def _decode_failed(self, item: Malformed, batch: Batch, events: list[Event]) -> None:
         self._counters.decode_errors += 1
-        self._counters.gaps += 1
         recv_ns, epoch, venue = batch.recv_ns, batch.epoch, self.venue.name
-        events.append(DecodeFailed(error, recv_ns, venue, epoch))
-        events.append(
-            Gap(None, GapReason.MALFORMED, None, None, recv_ns, recv_ns, 1, recv_ns, venue, epoch)
-        )
+        events.append(DecodeFailed(item.error, recv_ns, venue, epoch))
+        if not item.announced:
+            self._counters.gaps += 1
+            what = GapReason.MALFORMED
+            events.append(Gap(None, what, None, None, recv_ns, recv_ns, 1, recv_ns, venue, epoch))
         self._supervisor.data_is_malformed()
         if self._burst.record(trio.current_time()):
             config = self._config
@@ -423,13 +473,12 @@ class Feed:
 
     def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
         """What was sent between the last read and now is lost, for every symbol that is wanted."""
-        session = self._session
-        for symbol in self._subscriptions.symbols():
-            last = session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
+        for symbol, of_book in self._subscriptions.streams():
+            last = self._last_sequence(symbol, of_book=of_book)
             if last is None:
-                last = self._positions.get(symbol)  # nothing came since the gap before
+                last = self._positions.get((symbol, of_book))  # nothing since the gap before
             else:
-                self._positions[symbol] = last
+                self._positions[symbol, of_book] = last
             yield Gap(
                 symbol=symbol,
                 reason=GapReason.RECONNECT,
@@ -441,7 +490,26 @@ class Feed:
                 recv_ns=now_ns,
                 venue=self.venue.name,
                 epoch=epoch,
+                of_book=of_book,
             )
+
+    def _last_sequence(self, symbol: str, *, of_book: bool) -> int | None:
+        session = self._session
+        if of_book:
+            return session.last_book_sequence(symbol) if isinstance(session, BookSession) else None
+        return session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
+
+    # --- books ---
+
+    def _book_image(self, symbol: str) -> BookSnapshot | None:
+        session = self._session
+        return session.book_image(symbol) if isinstance(session, BookSession) else None
+
+    def _book_images(self) -> list[Event]:
+        """Every book that is whole and wanted, after all that was received."""
+        streams = self._subscriptions.streams()
+        images = [self._book_image(symbol) for symbol, of_book in streams if of_book]
+        return [image for image in images if image is not None]
 
     # --- inside ---
 

@@ -20,6 +20,7 @@ from feedhandler._io.nursery import open_plain_nursery
 from feedhandler.abc import Dialer, DialTarget
 from feedhandler.errors import ConnectionRefused, NameResolutionFailed, UsageError
 from feedhandler.model import PriceUpdate
+from feedhandler_testing.books import MockBook
 from feedhandler_testing.connection import MockWebSocketConnection
 from feedhandler_testing.failure import (
     BadHandshake,
@@ -55,8 +56,9 @@ class MockWebSocketServer:
     `failure_mode` can be set at any time, before a connection exists and while it lives. `token`
     is the bearer token that is demanded; others are answered with 401. With `auto_ack` the server
     acknowledges subscriptions in the plain price JSON, refuses `unknown_symbols`, and loses the
-    first `lose_acks` acknowledgements. It pings each connection every `heartbeat_interval` s.
-    `buffer_bytes` bounds what is on its way over a memory stream.
+    first `lose_acks` acknowledgements; one of the channel ``"book"`` is followed by the snapshots
+    of those symbols that have a `MockBook` in `books`. It pings each connection every
+    `heartbeat_interval` s. `buffer_bytes` bounds what is on its way over a memory stream.
 
     All its tasks live in the block; leaving it drops what is open.
     """
@@ -81,6 +83,7 @@ class MockWebSocketServer:
         self.lose_acks = lose_acks
         self.dialled = 0
         self.accepted = 0
+        self.books: dict[str, MockBook] = {}
         self.connections: dict[int, MockWebSocketConnection] = {}
         self._tcp = tcp
         self._ssl_context = ssl_context
@@ -387,13 +390,15 @@ class MockWebSocketServer:
         try:
             request = json.loads(message)
             kind, symbols = request["type"], [str(symbol) for symbol in request["symbols"]]
+            named = {"channel": request["channel"]} if "channel" in request else {}
         except (ValueError, KeyError, TypeError):
             return  # not a request; it waits in the connection's queue
         known = [symbol for symbol in symbols if symbol not in self.unknown_symbols]
+        prices = [] if named else known
         if kind == "subscribe":
-            connection.subscriptions.update(dict.fromkeys(known))
+            connection.subscriptions.update(dict.fromkeys(prices))
         elif kind == "unsubscribe":
-            for symbol in known:
+            for symbol in prices:
                 connection.subscriptions.pop(symbol, None)
         else:
             return
@@ -401,11 +406,13 @@ class MockWebSocketServer:
             self.lose_acks -= 1
             return
         answers: list[dict[str, Any]] = [
-            {"type": "error", "symbol": symbol, "message": "unknown symbol"}
+            {"type": "error", **named, "symbol": symbol, "message": "unknown symbol"}
             for symbol in symbols
             if symbol in self.unknown_symbols
         ]
         if known:
-            answers.append({"type": f"{kind}d", "symbols": known})
+            answers.append({"type": f"{kind}d", **named, "symbols": known})
+        if kind == "subscribe" and named.get("channel") == "book":
+            answers += [self.books[symbol].snapshot() for symbol in known if symbol in self.books]
         for answer in answers:
             await connection.send_frame(1, json.dumps(answer, separators=(",", ":")).encode())
