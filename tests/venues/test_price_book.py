@@ -169,9 +169,7 @@ def test_an_empty_symbol_is_refused() -> None:
         decode(PRICE.session(), {**mock_book().snapshot(), "symbol": ""})
 
 
-_AMOUNT = st.sampled_from(
-    ["1", "2.50", "0.00000001", "0", "1e2", "-1", "NaN", " 1", "1_0", "٣"]
-)
+_AMOUNT = st.sampled_from(["1", "2.50", "0.00000001", "0", "1e2", "-1", "NaN", " 1", "1_0", "٣"])
 _SIDE = st.lists(st.tuples(_AMOUNT | st.integers(0, 9), _AMOUNT | st.integers(0, 3)), max_size=4)
 _MESSAGES = st.fixed_dictionaries(
     {
