@@ -18,9 +18,9 @@ from feedhandler._core.sequence import Hole
 from feedhandler.abc import Ignored, Resync, Subscription, Synced
 from feedhandler.book import MAX_LEVELS, OrderBook
 from feedhandler.errors import BookError, BookTooDeep
-from feedhandler.model import BookDelta, BookSnapshot, Gap, GapReason, Trust
+from feedhandler.model import BookDelta, BookSnapshot, Gap, GapReason
 
-__all__ = ["BookMessage", "BookSync", "SyncState"]
+__all__ = ["BookMessage", "BookSync", "Item", "SyncState"]
 
 Item = BookSnapshot | BookDelta | Gap | Ignored | Resync | Synced
 
@@ -82,13 +82,6 @@ class BookSync:
 
     def __repr__(self) -> str:
         return f"<BookSync {self.state.name} newest={self.newest} kept={len(self._kept)}>"
-
-    @property
-    def trust(self) -> Trust:
-        """How far what was passed on can be trusted."""
-        if self.state is not SyncState.SYNCED or self._applied is None:
-            return Trust.SUSPECT
-        return self._applied.trust
 
     def image(self) -> BookSnapshot | None:
         """The whole book as of its newest message; `None` unless it is synced."""

@@ -25,10 +25,15 @@ class Order(enum.Enum):
 
 @frozen
 class Hole:
-    """The numbers from `first_missing` to `last_missing`, both inclusive, were skipped."""
+    """The numbers from `first_missing` to `last_missing`, both inclusive, were skipped.
+
+    They are told `late` where the number that shows it is the first of them: it comes after a
+    higher one was taken for the beginning, and can't take its place any more.
+    """
 
     first_missing: int
     last_missing: int
+    late: bool = False
 
     @property
     def missing(self) -> int:
@@ -56,22 +61,27 @@ class Hole:
 class SequenceTracker(Generic[K]):
     """The last number seen of each key (a symbol, or a connection), each one more than the last."""
 
-    __slots__ = ("last_of",)
+    __slots__ = ("_first_of", "last_of")
 
     def __init__(self) -> None:
         self.last_of: dict[K, int] = {}
+        self._first_of: dict[K, int] = {}
 
     def check(self, key: K, sequence: int) -> Order | Hole:
         """Take in the next number of `key`; a duplicate changes nothing."""
         last = self.last_of.get(key)
         if last is None:
-            self.last_of[key] = sequence
+            self.last_of[key] = self._first_of[key] = sequence
             return Order.FIRST
         if sequence == last + 1:
             self.last_of[key] = sequence
             return Order.IN_ORDER
         if sequence <= last:
-            return Order.DUPLICATE
+            first = self._first_of[key]
+            if sequence >= first:
+                return Order.DUPLICATE
+            self._first_of[key] = sequence
+            return Hole(sequence, first - 1, late=True)
         self.last_of[key] = sequence
         return Hole(last + 1, sequence - 1)
 

@@ -61,7 +61,7 @@ class BookShelf:
                 case Gap():
                     self._gap(event)
                 case FeedStateChanged():
-                    self._connected = event.new is ConnectionState.CONNECTED
+                    self._moved(event.new)
                 case _:
                     pass
 
@@ -129,6 +129,12 @@ class BookShelf:
                 self._broken(kept)
             else:
                 kept.trust = Trust.SUSPECT
+
+    def _moved(self, state: ConnectionState) -> None:
+        self._connected = state is ConnectionState.CONNECTED
+        if not self._connected:
+            for kept in self._kept.values():
+                self._broken(kept)  # the next connection begins with a snapshot
 
     def _broken(self, kept: _Kept) -> None:
         kept.whole, kept.trust = False, Trust.SUSPECT

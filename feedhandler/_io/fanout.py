@@ -140,14 +140,20 @@ class Subscriber(Unbatched[Event]):
     @property
     def finished(self) -> bool:
         """True when every event was taken and no more will come."""
-        waiting = self._mailbox.count or self._losses or self._current or self._conflation
-        return self._mailbox.closed and not waiting
+        waiting = self._mailbox.count or self._losses or self._current
+        return self._mailbox.closed and not waiting and self._conflation is None
 
     @property
     def ready(self) -> bool:
         """True when the consumer need not wait: there are events, or there will be none."""
-        waiting = self._current or self._losses or self._conflation
+        waiting = self._current or self._losses or self._conflation is not None
         return bool(waiting) or self._mailbox.ready
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be taken."""
+        conflated = len(self._conflation) if self._conflation is not None else 0
+        return self._mailbox.count + len(self._current) + conflated
 
     @property
     def error(self) -> FeedError | None:
@@ -312,6 +318,9 @@ class _Conflation:
                 self._status.popleft() if self._status else self._data.pop(next(iter(self._data)))
             )
             lose([oldest[1]], GapReason.OVERFLOW)
+
+    def __len__(self) -> int:
+        return len(self._data) + len(self._status)
 
     def take(self) -> list[Event]:
         return [event for _, event in sorted([*self._data.values(), *self._status], key=_number)]

@@ -188,7 +188,7 @@ class Feed:
             max_bytes=self._config.connection.buffer_bytes,
             image=self._book_image,
         )
-        if images := self._book_images():
+        if self.state is ConnectionState.CONNECTED and (images := self._book_images()):
             extra.post(images)
         if self._ended:
             extra.close(self._error)
@@ -224,7 +224,7 @@ class Feed:
             return None
         limit = self._config.symbol_stale_s
         silent = limit is not None and self._clock.time_ns() - top.recv_ns >= limit * 1e9
-        if silent or (symbol, True) not in self._subscriptions.streams():
+        if silent or not self._subscriptions.wants_book(symbol):
             return evolve(top, trust=Trust.STALE)
         return top
 
@@ -245,6 +245,16 @@ class Feed:
     def current_backoff_s(self) -> float:
         """The delay that was decided last, in seconds; 0 when none is due."""
         return self._supervisor.reconnection.current_backoff
+
+    @property
+    def buffer_events(self) -> int:
+        """How many events may wait, as configured."""
+        return self._config.buffer_events
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for this feed's own iteration; see `FeedConfig.buffer_events`."""
+        return self._main.waiting
 
     def statistics(self) -> FeedStatistics:
         return self._counters.snapshot()

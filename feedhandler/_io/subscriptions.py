@@ -64,6 +64,9 @@ class SubscriptionKeeper:
         """The symbols that are wanted, and whether it is their books, each once, in order."""
         return list(dict.fromkeys((s.symbol, self._is_book(s)) for s in self._book.in_order()))
 
+    def wants_book(self, symbol: str) -> bool:
+        return any(self._book.wants(Subscription(c, symbol)) for c in self._book_channels)
+
     @property
     def has_books(self) -> bool:
         return any(self._is_book(s) for s in self._book.in_order())
@@ -103,7 +106,7 @@ class SubscriptionKeeper:
 
     def resync(self, subscription: Subscription) -> None:
         """The book of `subscription` is not whole: it is asked for anew, unless it was just now."""
-        if subscription in self._book.wanted and self._ladder.broken(subscription):
+        if self._book.wants(subscription) and self._ladder.broken(subscription):
             self._book.ask_again([subscription])
             self._notify()
 

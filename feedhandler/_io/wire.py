@@ -208,7 +208,7 @@ class Wire:
         frame = encode_frame(Opcode.CLOSE, error.code.to_bytes(2, "big") + reason, mask=mask)
         with trio.move_on_after(self._close_timeout_s):
             try:
-                await self._stream.send_all(frame)
+                await self._stream.send_last(frame)
                 # Closing at once would reset the connection under our Close frame if the peer
                 # has sent more than was read (RFC 9293, section 3.10.4).
                 await self._stream.drain()
@@ -230,6 +230,7 @@ class _SplitStream(trio.abc.Stream):
         self._send_lock = trio.StrictFIFOLock()
         self._request = b""
         self._upgraded = False
+        self._finished = False
         self._passed: Passed | None = None
         self._messages: list[str | bytes] = []
         self._size = 0
@@ -240,6 +241,10 @@ class _SplitStream(trio.abc.Stream):
         if not self._request:
             self._request = data
         async with self._send_lock:
+            if self._finished:
+                # Nothing follows our Close frame (RFC 6455, section 5.5.1): it was not sent.
+                self._wire.write_failed = True
+                return
             try:
                 await self._transport.send_all(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -247,6 +252,12 @@ class _SplitStream(trio.abc.Stream):
                     raise
                 # A pong that nobody gets any more is no reason not to read what came before it.
                 self._wire.write_failed = True
+
+    async def send_last(self, data: bytes) -> None:
+        """Send our Close frame, after which nothing more is sent."""
+        async with self._send_lock:
+            self._finished = True
+            await self._transport.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._transport.wait_send_all_might_not_block()

@@ -171,6 +171,8 @@ class CoinbaseSession:
             order = self._order(envelope.sequence_num)
             if order is Order.DUPLICATE:
                 return [Ignored("duplicate")]
+            if isinstance(order, Hole) and order.late:
+                return [Ignored("late")]  # announced already: a connection counts from 0
             if isinstance(order, Hole):
                 items.append(order.as_gap(None, recv_ns=recv_ns, venue=self._venue, epoch=epoch))
         elif envelope.channel in _OURS:

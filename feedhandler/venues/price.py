@@ -196,13 +196,15 @@ class PriceSession:
             return self._control(kind, message)
         if price.type != CHANNEL:
             return [Ignored(price.type)]
+        if not isinstance(_document(message).get("type"), str):
+            raise DecodeError(self._venue, message, [("$.type", "missing")])
         update = self._parser.to_update(price, message, recv_ns=recv_ns, epoch=epoch)
         order = self._sequences.check(update.symbol, update.sequence)
         if order is Order.IN_ORDER or order is Order.FIRST:
             return [update]
         if isinstance(order, Hole):
             gap = order.as_gap(update.symbol, recv_ns=recv_ns, venue=self._venue, epoch=epoch)
-            return [gap, update]
+            return [gap, Ignored("late")] if order.late else [gap, update]
         return [Ignored("duplicate")]
 
     def decode_plain(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 import trio
 from wsproto import ConnectionType
@@ -11,11 +14,18 @@ from wsproto.connection import Connection
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
 from feedhandler._core.frames import Opcode, encode_frame
-from feedhandler_testing.streams import MemoryStream, reset_stream
+from feedhandler_testing.board import FaultBoard
+from feedhandler_testing.faults.base import Frame, Later, Payload
+from feedhandler_testing.link import Link
+from feedhandler_testing.prices import encode_message
+from feedhandler_testing.streams import MemoryStream
 
 __all__ = ["MockWebSocketConnection"]
 
 _OnMessage = Callable[["MockWebSocketConnection", "str | bytes"], Awaitable[None]]
+_OnSent = Callable[["MockWebSocketConnection", dict[str, Any], bool], None]
+_Outgoing = tuple[Payload, str | None]  # a message, and its text where that is not to be changed
+_OnEvent = Callable[["MockWebSocketConnection", str], None]
 
 _RECEIVED = 1024  # messages of the client that are kept; of more the oldest are dropped
 
@@ -25,34 +35,40 @@ class MockWebSocketConnection:
 
     Sending raises `trio.BrokenResourceError` or `trio.ClosedResourceError` when the connection is
     gone. Pings and the Close frame are answered unless `answer_pings` or `answer_close` is set to
-    false; while `silent`, nothing leaves at all. `sent` counts messages.
+    false; while `silent`, nothing leaves at all. `sent` counts messages, `bytes_sent` bytes,
+    `attempt` is the number of the client's attempt to connect. `link` is what faults act on.
     """
 
     def __init__(
         self,
         number: int,
-        stream: trio.abc.Stream,
+        link: Link,
         *,
         path: str,
         request_headers: Sequence[tuple[str, str]],
-        left: Callable[[MockWebSocketConnection], int | None],
-        sent: Callable[[MockWebSocketConnection], Awaitable[None]],
+        board: FaultBoard,
+        on_sent: _OnSent | None,
+        on_event: _OnEvent,
     ) -> None:
         self.id = number
+        self.attempt = link.attempt
+        self.link = link
         self.path = path
         self.request_headers = tuple(request_headers)
         self.answer_pings = True
         self.answer_close = True
         self.silent = False
         self.sent = 0
+        self.bytes_sent = 0
         self.pings_received = 0
         self.pongs_received = 0
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self.subscriptions: dict[str, None] = {}
-        self._left = left  # how many messages may still be sent (`None`: any number)
-        self._sent = sent  # to be told when such have been
-        self._stream = stream
+        self._board = board
+        self._on_sent = on_sent
+        self._on_event = on_event
+        self._nursery: trio.Nursery | None = None
         self._send_lock = trio.StrictFIFOLock()
         self._received: deque[str | bytes] = deque(maxlen=_RECEIVED)
         self._arrived = trio.Event()
@@ -68,27 +84,86 @@ class MockWebSocketConnection:
     # --- sending ---
 
     async def send(self, message: str | bytes) -> None:
-        """Send one message, in one frame."""
+        """Send one message, in one frame; faults of all layers act on it."""
         await self.send_many([message])
 
     async def send_many(self, messages: Iterable[str | bytes]) -> None:
-        """Send messages in one write; fewer where a `Disconnect` is due after fewer."""
-        frames = []
-        for message in messages:
-            if isinstance(message, str):
-                frames.append(encode_frame(Opcode.TEXT, message.encode()))
-            else:
-                frames.append(encode_frame(Opcode.BINARY, message))
-        await self.send_frames(frames)
+        """Send messages in one write; fewer where a fault that ends the connection is due."""
+        await self._send_all([item for message in messages for item in self._passed(message)])
 
-    async def send_frames(self, frames: Sequence[bytes]) -> None:
-        """Send frames, each of which counts as a message."""
-        left = self._left(self)
-        frames = frames[:left]
-        await self.send_raw(b"".join(frames))
-        self.sent += len(frames)
-        if left is not None:
-            await self._sent(self)
+    async def send_messages(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Send the venue's messages, given as JSON objects, as `send_many()` does."""
+        await self._send_all([item for message in messages for item in self._faulted(message)])
+
+    async def answer(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Send what the venue owes; these count as no messages."""
+        for message in messages:
+            for item, _ in self._faulted(message):
+                if isinstance(item, dict) and item.get("type") == "price":
+                    await self.send_messages([item])
+                elif isinstance(item, bytes):
+                    await self.send_frame(Opcode.BINARY, item)
+                else:
+                    text = encode_message(item) if isinstance(item, dict) else item
+                    await self._write(encode_frame(Opcode.TEXT, text.encode()), control=False)
+
+    def _passed(self, message: str | bytes) -> list[_Outgoing]:
+        """Text that is a JSON object is open to the faults of the venue; it is sent as it is."""
+        if isinstance(message, str) and (self._board.has("message") or self._on_sent is not None):
+            document = _document(message)
+            if document is not None:
+                return [
+                    (said, message) if said is document else (said, None)
+                    for said, _ in self._faulted(document)
+                ]
+        return [(message, None)]
+
+    def _faulted(self, message: dict[str, Any]) -> list[_Outgoing]:
+        """What is sent now in the place of a message."""
+        if not self._board.has("message"):
+            return [(message, None)]
+        outgoing: list[_Outgoing] = []
+        sent = False
+        for item in self._board.messages(self, message):
+            if isinstance(item, Later):
+                self.start_later(item.delay_s, self._send_all, [(item.message, None)])
+                sent = True
+            else:
+                outgoing.append((item, None))
+                sent |= isinstance(item, dict) and item.get("sequence") == message.get("sequence")
+        if not sent and self._on_sent is not None:
+            self._on_sent(self, message, False)
+        return outgoing
+
+    async def _send_all(self, outgoing: Sequence[_Outgoing]) -> None:
+        """Send up to where a fault has to be looked at, look, and so on."""
+        position, board = 0, self._board
+        while position < len(outgoing):
+            left = board.messages_left(self)
+            if left == 0:
+                await board.poll(self)
+                if self.closed or self._close_sent:
+                    return
+            end = len(outgoing) if left is None else min(position + max(left, 1), len(outgoing))
+            data = b"".join([self._framed(*item) for item in outgoing[position:end]])
+            await self._write(data, control=False)
+            self.sent += end - position
+            board.events["message"] += end - position
+            position = end
+            await board.poll(self)
+            if self.closed or self._close_sent:
+                return
+
+    def _framed(self, message: Payload, text: str | None) -> bytes:
+        if isinstance(message, bytes):
+            frame = Frame(Opcode.BINARY, message)
+        else:
+            said = encode_message(message) if isinstance(message, dict) else message
+            frame = Frame(Opcode.TEXT, (text or said).encode("utf-8", "surrogatepass"))
+        pieces, spoiled = self._board.frames(self, frame)
+        if isinstance(message, dict) and self._on_sent is not None:
+            self._on_sent(self, message, not (spoiled or self.silent))
+        return encode_frame(frame.opcode, frame.payload) if pieces is None else b"".join(pieces)
 
     async def send_frame(
         self,
@@ -100,15 +175,20 @@ class MockWebSocketConnection:
         mask: bytes | None = None,
     ) -> None:
         """Send one frame; nothing is checked."""
-        await self.send_raw(encode_frame(opcode, payload, fin=fin, rsv=rsv, mask=mask))
+        frame = encode_frame(opcode, payload, fin=fin, rsv=rsv, mask=mask)
+        await self._write(frame, control=opcode >= Opcode.CLOSE)
 
     async def send_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
+        await self._write(data, control=False)
+
+    async def _write(self, data: bytes, *, control: bool) -> None:
         if self.silent:
             await trio.lowlevel.checkpoint()
             return
         async with self._send_lock:
-            await self._stream.send_all(data)
+            await self.link.send_all(data, control=control)
+        self.bytes_sent += len(data)
 
     async def ping(self, payload: bytes = b"") -> None:
         """Send a ping; its pong is counted in `pongs_received`."""
@@ -125,6 +205,10 @@ class MockWebSocketConnection:
             self._arrived = trio.Event()
             await self._arrived.wait()
         return self._received.popleft()
+
+    def has_received(self, message: str | bytes) -> bool:
+        """Whether this message of the client is among those not yet taken."""
+        return message in self._received
 
     @property
     def closed(self) -> bool:
@@ -143,15 +227,29 @@ class MockWebSocketConnection:
 
     def drop(self) -> None:
         """Reset the connection: what is on its way is lost."""
-        reset_stream(self._stream)
+        self.link.reset()
         self._closed.set()
         self._arrived.set()
 
     async def end(self) -> None:
         """End the stream without a Close frame; what is on its way arrives."""
-        await trio.aclose_forcefully(self._stream)
+        await trio.aclose_forcefully(self.link)
         self._closed.set()
         self._arrived.set()
+
+    def start_later(
+        self, delay_s: float, act: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
+        """Call `act` in `delay_s` seconds, if the connection lives then."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._later, delay_s, act, args)
+
+    async def _later(
+        self, delay_s: float, act: Callable[..., Awaitable[None]], args: Sequence[object]
+    ) -> None:
+        await trio.sleep(delay_s)
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await act(*args)
 
     def stop_reading(self, *, stopped: bool = True) -> None:
         """Read nothing from the client from its next bytes on, or go on reading."""
@@ -162,63 +260,83 @@ class MockWebSocketConnection:
 
     async def wait_received(self) -> None:
         """Wait until the client has read all that was sent (memory streams; TCP: does nothing)."""
-        if isinstance(self._stream, MemoryStream):
-            await self._stream.wait_received()
+        await self.link.wait_received()
 
     def hold(self, *, held: bool = True) -> None:
         """Keep back all bytes to the client, or let them go again (memory streams only)."""
-        if not isinstance(self._stream, MemoryStream):
+        transport = self.link.transport_stream
+        if not isinstance(transport, MemoryStream):
             raise TypeError("only memory streams can hold bytes back; use `silent` instead")
-        self._stream.hold(held=held)
+        transport.hold(held=held)
 
     # --- for the server ---
 
-    async def run(self, received: _OnMessage) -> None:
-        """Read what the client sends until the end."""
+    async def run(self, received: _OnMessage, *, ping_every_s: float | None) -> None:
+        """Serve the client until the end: read what it sends, and ping it."""
+        async with trio.open_nursery() as self._nursery:
+            if ping_every_s is not None:
+                self._nursery.start_soon(self.ping_every, ping_every_s)
+            self._board.begin(self)
+            self._nursery.start_soon(self._board.poll, self)
+            try:
+                await self._read(received)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the client, or a fault, has ended it
+            finally:
+                self._nursery.cancel_scope.cancel()
+                self._closed.set()
+                self._arrived.set()
+                await self._close_link()
+
+    async def _read(self, received: _OnMessage) -> None:
         protocol = Connection(ConnectionType.SERVER)
         parts: list[str | bytes | bytearray] = []
-        try:
-            while not self._close_sent or self.close_code is None:
-                data = await self._stream.receive_some(65_536)
-                await self._may_read.wait()
-                if not data:
-                    break
-                protocol.receive_data(bytes(data))
-                for event in protocol.events():
-                    match event:
-                        case TextMessage() | BytesMessage():
-                            parts.append(event.data)
-                            if event.message_finished:
-                                message = _joined(parts)
-                                parts.clear()
-                                self._received.append(message)
-                                self._arrived.set()
-                                await received(self, message)
-                        case Ping():
-                            self.pings_received += 1
-                            if self.answer_pings:
-                                await self.send_frame(Opcode.PONG, bytes(event.payload))
-                        case Pong():
-                            self.pongs_received += 1
-                        case CloseConnection():
-                            self.close_code = int(event.code)
-                            self.close_reason = event.reason or ""
-                            if self._close_sent:
-                                return
-                            if self.answer_close and not self.silent:
-                                self._close_sent = True
-                                code = 1000 if event.code == 1005 else int(event.code)
-                                await self.send_frame(Opcode.CLOSE, code.to_bytes(2, "big"))
-                                return
-                            while await self._stream.receive_some(65_536):
-                                pass  # the client's patience ends it
-                            return
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client, or a fault, has ended it
-        finally:
-            self._closed.set()
-            self._arrived.set()
-            await trio.aclose_forcefully(self._stream)
+        while not self._close_sent or self.close_code is None:
+            data = await self.link.receive_some(65_536)
+            await self._may_read.wait()
+            if not data:
+                return
+            protocol.receive_data(bytes(data))
+            for event in protocol.events():
+                match event:
+                    case TextMessage() | BytesMessage():
+                        parts.append(event.data)
+                        if event.message_finished:
+                            message = _joined(parts)
+                            parts.clear()
+                            self._received.append(message)
+                            self._arrived.set()
+                            await received(self, message)
+                    case Ping():
+                        self.pings_received += 1
+                        self._on_event(self, "ping")
+                        if self.answer_pings and self._board.answers(self, "pong"):
+                            await self.send_frame(Opcode.PONG, bytes(event.payload))
+                    case Pong():
+                        self.pongs_received += 1
+                    case CloseConnection():
+                        await self._closed_by_client(int(event.code), event.reason or "")
+                        return
+
+    async def _closed_by_client(self, code: int, reason: str) -> None:
+        self.close_code = code
+        self.close_reason = reason
+        self._on_event(self, "close")
+        if self._close_sent:
+            return
+        if self.answer_close and not self.silent and self._board.answers(self, "close"):
+            self._close_sent = True
+            answer = 1000 if code == 1005 else code
+            await self.send_frame(Opcode.CLOSE, answer.to_bytes(2, "big"))
+            await self.link.wait_received()
+            return
+        while await self.link.receive_some(65_536):
+            pass  # the client's patience ends it
+
+    async def _close_link(self) -> None:
+        if self.link.linger_s:
+            await trio.sleep(self.link.linger_s)
+        await trio.aclose_forcefully(self.link)
 
     async def ping_every(self, interval_s: float) -> None:
         """Ping until the connection is gone."""
@@ -228,6 +346,15 @@ class MockWebSocketConnection:
                 await self.ping()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+
+
+def _document(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is, if it is one."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _joined(parts: Sequence[str | bytes | bytearray]) -> str | bytes:

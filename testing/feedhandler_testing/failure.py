@@ -7,12 +7,32 @@ says exactly what, where and when.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from attrs import field, frozen
 from attrs.validators import ge, in_
 
 from feedhandler.errors import ConfigError
+from feedhandler_testing.board import Injection
+from feedhandler_testing.faults.base import Fault
+from feedhandler_testing.faults.bytes import End, Mute, Reset
+from feedhandler_testing.faults.connecting import (
+    CutHandshake,
+    GarbageHandshake,
+    HangDial,
+    HangHandshake,
+    HtmlPage,
+    NameFailure,
+    OversizedHeaders,
+    Refuse,
+    Reject,
+    WrongAccept,
+)
+from feedhandler_testing.faults.venue import BadJson, MissingField, Truncated, WrongType
+from feedhandler_testing.faults.websocket import Close, InvalidUtf8, ReservedBits
+from feedhandler_testing.triggers import Messages
 
 __all__ = [
     "BadHandshake",
@@ -23,7 +43,7 @@ __all__ = [
     "Refusal",
     "Rejection",
     "Timeout",
-    "refine",
+    "injection_of",
 ]
 
 
@@ -122,24 +142,71 @@ class Rejection:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
 
+    @property
+    def fault(self) -> Fault:
+        return Reject(self.status, headers=tuple(self.headers), body=self.body.decode("latin-1"))
+
 
 Failure = Timeout | Disconnect | MalformedData | BadHandshake | Refusal | Rejection
 
 
-def refine(failure: FailureMode | Failure) -> Failure | None:
-    """The exact failure that is meant; `None` for no failure."""
+def injection_of(failure: FailureMode | Failure) -> Injection | None:
+    """The fault that a failure mode stands for; `None` for no failure."""
     match failure:
         case FailureMode.NONE:
             return None
         case FailureMode.TIMEOUT:
-            return Timeout()
+            return injection_of(Timeout())
         case FailureMode.DISCONNECT:
-            return Disconnect()
+            return injection_of(Disconnect())
         case FailureMode.MALFORMED_DATA:
-            return MalformedData()
-        case Timeout() | Disconnect() | MalformedData() | BadHandshake() | Refusal() | Rejection():
-            return failure
+            return injection_of(MalformedData())
+        case Timeout():
+            return Injection(_SILENCES[failure.where], times=0)
+        case Disconnect():
+            fault = (
+                Close(failure.code, failure.reason)
+                if failure.how == "close"
+                else _ENDS[failure.how]
+            )
+            return Injection(fault, Messages(failure.after), times=0)
+        case MalformedData():
+            return Injection(_SPOILED[failure.kind], every=failure.every, times=0)
+        case BadHandshake():
+            return Injection(_BROKEN[failure.kind], times=0)
+        case Refusal():
+            return Injection(_REFUSALS[failure.kind], times=0)
+        case Rejection():
+            return Injection(failure.fault, times=0)
     raise ConfigError(
         "failure_mode", failure, "is not a failure",
         mend="use a FailureMode, or a value such as Disconnect(how='reset', after=3)",
     )  # fmt: skip
+
+
+_SILENCES: Mapping[str, Fault] = MappingProxyType(
+    {"dial": HangDial(), "handshake": HangHandshake(), "stream": Mute()}
+)
+_ENDS: Mapping[str, Fault] = MappingProxyType({"reset": Reset(), "end": End()})
+_REFUSALS: Mapping[str, Fault] = MappingProxyType({"refused": Refuse(), "resolve": NameFailure()})
+_BROKEN: Mapping[str, Fault] = MappingProxyType(
+    {
+        "garbage": GarbageHandshake(),
+        "html": HtmlPage(),
+        "wrong_accept": WrongAccept(),
+        "oversized": OversizedHeaders(),
+        "end": CutHandshake(),
+        "reset": CutHandshake("reset"),
+        "end_inside": CutHandshake(inside=True),
+    }
+)
+_SPOILED: Mapping[str, Fault] = MappingProxyType(
+    {
+        "bad_json": BadJson(),
+        "missing_field": MissingField(),
+        "wrong_type": WrongType(),
+        "truncated": Truncated(),
+        "bad_utf8": InvalidUtf8(),
+        "invalid_frame": ReservedBits(),
+    }
+)

@@ -1,16 +1,16 @@
-"""The plain price JSON, as the mock server sends it, whole or spoiled."""
+"""The plain price JSON, as the mock server sends it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
-from feedhandler._core.frames import Opcode, encode_frame
 from feedhandler.model import PriceUpdate
-from feedhandler_testing.failure import MalformedData
 
-__all__ = ["price_message"]
+__all__ = ["PriceSource", "as_message", "encode_message", "price_message"]
 
 _TIME_NS = 1_700_000_000_000_000_000
 
@@ -25,7 +25,7 @@ def price_message(
     time_ns: int = _TIME_NS,
 ) -> str:
     """A price update as JSON text; `price` and `size` keep their digits, as strings."""
-    return _encode(
+    return encode_message(
         {
             "type": "price",
             "symbol": symbol,
@@ -36,6 +36,39 @@ def price_message(
             "time": time_ns,
         }
     )
+
+
+class PriceSource:
+    """Valid price messages without end: a random walk for each symbol, drawn from one seed.
+
+    The sequence of a symbol goes up by one, whoever asks. `time_ns` stamps them.
+    """
+
+    def __init__(self, seed: int, time_ns: Callable[[], int]) -> None:
+        self._seed = seed
+        self._time_ns = time_ns
+        self._rngs: dict[str, Random] = {}
+        self._cents: dict[str, int] = {}
+        self.sequences: Counter[str] = Counter()
+
+    def next(self, symbol: str) -> dict[str, Any]:
+        """The next message of `symbol`."""
+        rng = self._rngs.get(symbol)
+        if rng is None:
+            # The symbols have generators of their own: one more shifts no other's prices.
+            rng = self._rngs[symbol] = Random(f"{self._seed}/prices/{symbol}")
+            self._cents[symbol] = rng.randint(1_000, 10_000_000)
+        cents = self._cents[symbol] = max(1, self._cents[symbol] + rng.randint(-50, 50))
+        self.sequences[symbol] += 1
+        return {
+            "type": "price",
+            "symbol": symbol,
+            "price": f"{cents // 100}.{cents % 100:02d}",
+            "size": f"0.{rng.randint(1, 9_999):04d}",
+            "side": rng.choice(("buy", "sell")),
+            "sequence": self.sequences[symbol],
+            "time": self._time_ns(),
+        }
 
 
 def as_message(update: PriceUpdate | Mapping[str, Any]) -> dict[str, Any]:
@@ -53,26 +86,6 @@ def as_message(update: PriceUpdate | Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def frame_of(message: Mapping[str, Any], spoiled: MalformedData | None) -> bytes:
-    """The frame for `message`, spoiled in the way that is asked for."""
-    text = _encode(message)
-    if spoiled is None:
-        return encode_frame(Opcode.TEXT, text.encode())
-    match spoiled.kind:
-        case "bad_json":
-            text = text.replace('":', '"=', 1)
-        case "missing_field":
-            text = _encode({key: value for key, value in message.items() if key != "price"})
-        case "wrong_type":
-            text = _encode({**message, "price": [message.get("price")]})
-        case "truncated":
-            text = text[: len(text) // 2]
-        case "bad_utf8":
-            return encode_frame(Opcode.TEXT, text.encode()[:-1] + b"\xff}")
-        case "invalid_frame":
-            return encode_frame(Opcode.TEXT, text.encode(), rsv=4)
-    return encode_frame(Opcode.TEXT, text.encode())
-
-
-def _encode(message: Mapping[str, Any]) -> str:
+def encode_message(message: Mapping[str, Any]) -> str:
+    """A message as JSON text."""
     return json.dumps(message, separators=(",", ":"))

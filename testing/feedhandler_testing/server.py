@@ -8,7 +8,7 @@ import ssl
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from wsproto import ConnectionType, WSConnection
@@ -18,28 +18,42 @@ from wsproto.utilities import RemoteProtocolError
 from feedhandler._io.dial import dial_tcp
 from feedhandler._io.nursery import open_plain_nursery
 from feedhandler.abc import Dialer, DialTarget
-from feedhandler.errors import ConnectionRefused, NameResolutionFailed, UsageError
+from feedhandler.errors import ConnectionLost, ConnectionRefused, TlsFailed, UsageError
 from feedhandler.model import PriceUpdate
+from feedhandler_testing.board import FaultBoard, Injection, PlacedFault
 from feedhandler_testing.books import MockBook
+from feedhandler_testing.certificates import Certificates
+from feedhandler_testing.checks import check_seed
+from feedhandler_testing.clock import FaultyClock
 from feedhandler_testing.connection import MockWebSocketConnection
-from feedhandler_testing.failure import (
-    BadHandshake,
-    Disconnect,
-    Failure,
-    FailureMode,
-    MalformedData,
-    Refusal,
-    Rejection,
-    Timeout,
-    refine,
-)
-from feedhandler_testing.handshake import break_handshake, http_response
-from feedhandler_testing.prices import as_message, frame_of
+from feedhandler_testing.failure import Failure, FailureMode, Rejection, injection_of
+from feedhandler_testing.faults.base import Fault
+from feedhandler_testing.handshake import http_response
+from feedhandler_testing.link import Link
+from feedhandler_testing.prices import PriceSource, as_message
 from feedhandler_testing.streams import MemoryStream, memory_network
+from feedhandler_testing.triggers import AT_ONCE, Trigger
 
-__all__ = ["MockWebSocketServer"]
+__all__ = ["MockWebSocketServer", "ServerObserver"]
 
 _UNCLAIMED = 1024  # connections that wait for next_connection(); of more the oldest are not queued
+
+
+class ServerObserver(Protocol):
+    """Who is told of everything that happens on a server, at once and in order."""
+
+    def happened(self, attempt: int, event: str) -> None:
+        """One of `triggers.EVENTS` has."""
+
+    def sent(self, attempt: int, message: dict[str, Any], *, intact: bool) -> None:
+        """A message of the venue was sent; or, if it is not `intact`, kept back or spoiled."""
+
+    def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None:
+        """The client has asked to ``subscribe`` or ``unsubscribe``."""
+
+    def fired(self, placed: PlacedFault, attempt: int) -> None: ...
+
+    def removed(self, placed: PlacedFault) -> None: ...
 
 
 class MockWebSocketServer:
@@ -53,12 +67,15 @@ class MockWebSocketServer:
             server.simulate_drop(connection.id)
     ```
 
-    `failure_mode` can be set at any time, before a connection exists and while it lives. `token`
-    is the bearer token that is demanded; others are answered with 401. With `auto_ack` the server
-    acknowledges subscriptions in the plain price JSON, refuses `unknown_symbols`, and loses the
-    first `lose_acks` acknowledgements; one of the channel ``"book"`` is followed by the snapshots
-    of those symbols that have a `MockBook` in `books`. It pings each connection every
-    `heartbeat_interval` s. `buffer_bytes` bounds what is on its way over a memory stream.
+    Faults are set with `fault()` or `failure_mode`, before a connection exists and while it lives;
+    what they draw follows `seed`. `clock` is a wall clock for the client, which faults can shift;
+    `prices` makes valid messages. `token` is the bearer token that is demanded; others are
+    answered with 401. With `auto_ack` the server acknowledges subscriptions in the plain price
+    JSON, refuses `unknown_symbols`, and loses the first `lose_acks` acknowledgements; one of the
+    channel ``"book"`` is followed by the snapshots of those symbols that have a `MockBook` in
+    `books`. It pings each connection every `heartbeat_interval` s. `buffer_bytes` bounds what is
+    on its way over a memory stream. `tls` serves over TCP with certificates of its own (needs
+    trustme).
 
     All its tasks live in the block; leaving it drops what is open.
     """
@@ -66,7 +83,9 @@ class MockWebSocketServer:
     def __init__(
         self,
         *,
+        seed: int = 0,
         tcp: bool = False,
+        tls: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         failure_mode: FailureMode | Failure = FailureMode.NONE,
         heartbeat_interval: float | None = None,
@@ -76,6 +95,8 @@ class MockWebSocketServer:
         lose_acks: int = 0,
         buffer_bytes: int = 1 << 20,
     ) -> None:
+        check_seed(seed)
+        self.seed = seed
         self.token = token
         self.heartbeat_interval = heartbeat_interval
         self.auto_ack = auto_ack
@@ -85,19 +106,35 @@ class MockWebSocketServer:
         self.accepted = 0
         self.books: dict[str, MockBook] = {}
         self.connections: dict[int, MockWebSocketConnection] = {}
-        self._tcp = tcp
+        self._tcp = tcp or tls
+        self._certificates = Certificates() if tls else None
+        if self._certificates is not None and ssl_context is None:
+            ssl_context = self._certificates.server_context()
         self._ssl_context = ssl_context
+        self.close_codes: list[int] = []
         self._buffer_bytes = buffer_bytes
-        self._failure = refine(failure_mode)
+        self._ready_failure = injection_of(failure_mode)
         self._failure_mode = failure_mode
+        self._failure: PlacedFault | None = None
         self._rejections: deque[Rejection] = deque()
+        self._began_at = 0.0
+        self._open: set[MemoryStream] = set()
+        self.board = FaultBoard(
+            self,
+            seed,
+            connections=lambda: list(self.connections.values()),
+            on_fired=self._tell_fired,
+            on_removed=self._tell_removed,
+        )
+        self.clock = FaultyClock(self.board)
+        self.prices = PriceSource(seed, self.clock.true_time_ns)
+        self.observer: ServerObserver | None = None
         self._queue, self._queued = trio.open_memory_channel[MockWebSocketConnection](_UNCLAIMED)
         self._exit = contextlib.AsyncExitStack()
         self._nursery: trio.Nursery | None = None
         self._listeners: Sequence[trio.SocketListener] = ()
         self._serving: trio.CancelScope | None = None
         self._stopped = False
-        self._updates = 0
 
     def __repr__(self) -> str:
         state = "stopped" if self._stopped else "serving" if self._serving else "new"
@@ -116,7 +153,7 @@ class MockWebSocketServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        self._stopped = True
+        self._stopped = self.board.stopped = True
         try:
             return await self._exit.__aexit__(kind, error, traceback)
         finally:
@@ -135,13 +172,16 @@ class MockWebSocketServer:
         if self._tcp:
             self._listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self._serving = trio.CancelScope()
+        self._began_at = trio.current_time()
+        if self._ready_failure is not None:
+            self._failure = self.board.place(self._ready_failure)
         serving = trio.Event()
         self._nursery.start_soon(self._serve, self._serving, serving)
         await serving.wait()
 
     async def stop(self) -> None:
         """Drop every connection and stop serving, before the block ends. May be called again."""
-        self._stopped = True
+        self._stopped = self.board.stopped = True
         if self._serving is not None:
             self._serving.cancel()
         for connection in list(self.connections.values()):
@@ -152,6 +192,7 @@ class MockWebSocketServer:
     async def _serve(self, scope: trio.CancelScope, serving: trio.Event) -> None:
         with scope:
             async with trio.open_nursery() as self._clients:
+                self._clients.start_soon(self.board.run)
                 serving.set()
                 if self._listeners:
                     await trio.serve_listeners(
@@ -164,6 +205,11 @@ class MockWebSocketServer:
             await listener.aclose()
 
     # --- where it is ---
+
+    @property
+    def client_ssl_context(self) -> ssl.SSLContext | None:
+        """What a client needs in order to trust a server made with `tls=True`."""
+        return None if self._certificates is None else self._certificates.client_context()
 
     @property
     def url(self) -> str:
@@ -181,37 +227,48 @@ class MockWebSocketServer:
         return self._dial_tcp if self._tcp else self._dial_memory
 
     async def _dial_tcp(self, target: DialTarget) -> trio.abc.Stream:
-        await self._refuse_dialling()
+        await self._begin_dialling()
         return await dial_tcp(target)
 
     async def _dial_memory(self, target: DialTarget) -> trio.abc.Stream:
-        await self._refuse_dialling()
-        return await self.simulate_connection()
+        attempt = await self._begin_dialling()
+        how = self.board.certificate(attempt)
+        if how is not None:
+            raise _tls_failure(how)
+        return await self._connect(attempt)
 
-    async def _refuse_dialling(self) -> None:
+    async def _begin_dialling(self) -> int:
         self.dialled += 1
+        attempt = self.dialled
+        self._tell(attempt, "dialled")
         await trio.lowlevel.checkpoint()
-        match self._failure:
-            case Timeout(where="dial"):
-                await trio.sleep_forever()
-            case Refusal(kind="resolve"):
-                raise NameResolutionFailed("the mock's name does not resolve")
-            case Refusal():
-                raise ConnectionRefused("the mock refused the connection")
+        await self.board.dial(attempt)
         if self._stopped:
             raise ConnectionRefused("the mock server was stopped")
+        return attempt
 
     async def simulate_connection(self) -> MemoryStream:
         """Connect as a client would, and return the client's end of the stream.
 
         What follows, beginning with the opening handshake, is the caller's.
         """
+        self.dialled += 1
+        return await self._connect(self.dialled)
+
+    async def _connect(self, attempt: int) -> MemoryStream:
         if self._serving is None or self._stopped:
             raise UsageError("the server is not serving; use it inside its `async with` block")
         await trio.lowlevel.checkpoint()  # the only one: what is made here is handed over
         client, server = memory_network(self._buffer_bytes)
-        self._clients.start_soon(self._serve_stream, server)
+        self._open = {stream for stream in self._open if not stream.closed}
+        self._open.add(client)
+        self._clients.start_soon(self._serve_stream, server, attempt)
         return client
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams clients have open (over memory; of TCP only they know)."""
+        return sum(not stream.closed for stream in self._open)
 
     # --- what a test does with it ---
 
@@ -224,21 +281,17 @@ class MockWebSocketServer:
 
         Waits for those that do not read, when their buffers are full; the others have it by then.
         """
-        self._updates += 1
         message = as_message(update)
-        failure = self._failure
-        spoiled = None
-        if isinstance(failure, MalformedData) and self._updates % failure.every == 0:
-            spoiled = failure
-        frame = frame_of(message, spoiled)
         async with trio.open_nursery() as nursery:
             for connection in list(self.connections.values()):
-                nursery.start_soon(self._send_update, connection, frame)
+                nursery.start_soon(self._send_update, connection, message)
 
-    async def _send_update(self, connection: MockWebSocketConnection, frame: bytes) -> None:
+    async def _send_update(
+        self, connection: MockWebSocketConnection, message: dict[str, Any]
+    ) -> None:
         # One that has just gone is no reason not to send to the others.
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await connection.send_frames([frame])
+            await connection.send_messages([message])
 
     def simulate_drop(self, connection_id: int) -> None:
         """Reset one connection. Raises `KeyError` if there is no such connection."""
@@ -261,121 +314,183 @@ class MockWebSocketServer:
 
     @failure_mode.setter
     def failure_mode(self, failure: FailureMode | Failure) -> None:
-        exact = refine(failure)
+        injection = injection_of(failure)
         if self._stopped:
             raise UsageError("the server has stopped: a fault that is set now can never act")
         self._failure_mode = failure
-        self._failure = exact
-        for connection in list(self.connections.values()):
-            connection.silent = isinstance(exact, Timeout) and exact.where == "stream"
-            if isinstance(exact, Disconnect) and self._nursery is not None:
-                self._clients.start_soon(self._disconnect_if_due, connection)
+        if self._failure is not None:
+            self._failure.remove()
+            self._failure = None
+        if self._serving is None:
+            self._ready_failure = injection
+        elif injection is not None:
+            self._failure = self.board.place(injection)
+            for connection in list(self.connections.values()):
+                # A count of messages means that of the connection's whole life here.
+                self._failure.base_on_zero(connection)
+                self.board.begin(connection)
+            self._clients.start_soon(self.board.poll)
+
+    def fault(
+        self,
+        fault: Fault,
+        after: Trigger = AT_ONCE,
+        *,
+        chance: float = 1.0,
+        every: int = 1,
+        times: int | None = None,
+        for_s: float | None = None,
+    ) -> PlacedFault:
+        """Put a fault in place, from now on; see `Injection` for the parameters.
+
+        ```python
+        async with server.fault(Stall(pongs=True), after=Messages(120)) as stall:
+            await stall.fired.wait()
+        ```
+
+        At the end of the block it is taken away, and `FaultNeverFired` is raised if it never
+        acted. Without a block it stays until it is spent, or `remove()`d. Raises `UsageError` on a
+        server that has stopped.
+        """
+        return self.place(
+            Injection(fault, after, chance=chance, every=every, times=times, for_s=for_s)
+        )
+
+    def place(self, injection: Injection) -> PlacedFault:
+        """Put a fault in place, as `fault()` does."""
+        if self._serving is None:
+            raise UsageError(
+                "enter the server first: `async with MockWebSocketServer() as server:`"
+            )
+        placed = self.board.place(injection)
+        if self.connections:
+            self._clients.start_soon(self.board.poll)
+        return placed
+
+    # --- what faults see, and what is told of them ---
+
+    def now(self) -> float:
+        """Seconds since the server was started."""
+        return trio.current_time() - self._began_at
+
+    def next_price(self, symbol: str) -> dict[str, Any]:
+        return self.prices.next(symbol)
+
+    def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
+        return None
+
+    def _tell(self, attempt: int, event: str) -> None:
+        self.board.happened(event)
+        if self.observer is not None:
+            self.observer.happened(attempt, event)
+
+    def _tell_sent(
+        self, connection: MockWebSocketConnection, message: dict[str, Any], intact: bool
+    ) -> None:
+        if self.observer is not None:
+            self.observer.sent(connection.attempt, message, intact=intact)
+
+    def _tell_fired(self, placed: PlacedFault, attempt: int) -> None:
+        if self.observer is not None:
+            self.observer.fired(placed, attempt)
+
+    def _tell_removed(self, placed: PlacedFault) -> None:
+        if self.observer is not None:
+            self.observer.removed(placed)
 
     # --- one client ---
 
     async def _serve_tcp(self, stream: trio.SocketStream) -> None:
+        attempt = max(self.dialled, 1)
         if self._ssl_context is None:
-            await self._serve_stream(stream)
+            await self._serve_stream(stream, attempt)
             return
-        tls = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+        how = self.board.certificate(attempt)
+        if how == "ends":
+            await stream.receive_some(1024)
+            await trio.aclose_forcefully(stream)
+            return
+        context = self._ssl_context
+        if how is not None:
+            context = (self._certificates or Certificates()).server_context(how)
+        tls = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
         try:
             await tls.do_handshake()
         except (trio.BrokenResourceError, ssl.SSLError):
             await trio.aclose_forcefully(tls)
             return
-        await self._serve_stream(tls)
+        await self._serve_stream(tls, attempt)
 
-    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
+    async def _serve_stream(self, stream: trio.abc.Stream, attempt: int) -> None:
+        link = Link(stream, self.board, attempt=attempt, limit=self._buffer_bytes)
         try:
-            accepted = await self._shake_hands(stream)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError):
-            accepted = None
-        except trio.Cancelled:
-            await trio.aclose_forcefully(stream)
-            raise
-        if accepted is None:
-            await trio.aclose_forcefully(stream)
-            return
-        await self._live(accepted)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(link.pump)
+                connection = await self._shake_hands(link)
+                if connection is not None:
+                    await self._live(connection)
+                else:
+                    await link.wait_received()
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError):
+            pass  # the client went away, or speaks something else
+        finally:
+            self._tell(attempt, "closed")
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(link)
 
     async def _live(self, connection: MockWebSocketConnection) -> None:
         self.connections[connection.id] = connection
-        connection.silent = isinstance(self._failure, Timeout) and self._failure.where == "stream"
         try:
-            async with trio.open_nursery() as nursery:
-                if self.heartbeat_interval is not None:
-                    nursery.start_soon(connection.ping_every, self.heartbeat_interval)
-                try:
-                    self._queue.send_nowait(connection)
-                except trio.WouldBlock:
-                    self._queued.receive_nowait()
-                    self._queue.send_nowait(connection)
-                nursery.start_soon(self._disconnect_if_due, connection)
-                await connection.run(self._on_message)
-                nursery.cancel_scope.cancel()
+            try:
+                self._queue.send_nowait(connection)
+            except trio.WouldBlock:
+                self._queued.receive_nowait()
+                self._queue.send_nowait(connection)
+            await connection.run(self._on_message, ping_every_s=self.heartbeat_interval)
         finally:
             self.connections.pop(connection.id, None)
+            self.board.forget(connection)
+            if connection.close_code is not None:
+                self.close_codes.append(connection.close_code)
 
-    def _left(self, connection: MockWebSocketConnection) -> int | None:
-        """How many messages `connection` may still send before it is cut."""
-        failure = self._failure
-        if not isinstance(failure, Disconnect):
-            return None
-        return max(failure.after - connection.sent, 0)
-
-    async def _disconnect_if_due(self, connection: MockWebSocketConnection) -> None:
-        failure = self._failure
-        if not isinstance(failure, Disconnect) or connection.sent < failure.after:
-            return
-        # A reset loses what is on its way, and that could be the answer to the handshake.
-        await connection.wait_received()
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            match failure.how:
-                case "close":
-                    await connection.close(failure.code, failure.reason)
-                case "reset":
-                    connection.drop()
-                case "end":
-                    await connection.end()
-
-    async def _shake_hands(self, stream: trio.abc.Stream) -> MockWebSocketConnection | None:
+    async def _shake_hands(self, link: Link) -> MockWebSocketConnection | None:
         """Answer the opening handshake; `None` where it does not lead to a connection."""
         protocol = WSConnection(ConnectionType.SERVER)
         request = None
         while request is None:
-            data = await stream.receive_some(65_536)
+            data = await link.receive_some(65_536)
             if not data:
                 return None
             protocol.receive_data(bytes(data))
             request = next((e for e in protocol.events() if isinstance(e, Request)), None)
+        self._tell(link.attempt, "handshake")
         headers = [
             (n.decode("latin-1").lower(), v.decode("latin-1")) for n, v in request.extra_headers
         ]
-        failure = self._failure
-        if isinstance(failure, Timeout) and failure.where == "handshake":
-            await trio.sleep_forever()
         answer = protocol.send(AcceptConnection())
-        if isinstance(failure, BadHandshake):
-            await break_handshake(stream, failure.kind, answer)
+        if await self.board.handshake(link.attempt, link, answer):
             return None
         rejection = self._rejection(headers)
         if rejection is not None:
-            await stream.send_all(http_response(rejection))
+            await link.send_all(http_response(rejection.status, rejection.headers, rejection.body))
             return None
-        await stream.send_all(answer)
         self.accepted += 1
-        return MockWebSocketConnection(
+        connection = MockWebSocketConnection(
             self.accepted,
-            stream,
+            link,
             path=request.target,
             request_headers=headers,
-            left=self._left,
-            sent=self._disconnect_if_due,
+            board=self.board,
+            on_sent=None if self.observer is None else self._tell_sent,
+            on_event=lambda connection, event: self._tell(connection.attempt, event),
         )
+        link.connection = connection
+        await link.send_all(answer)
+        self._tell(link.attempt, "accepted")
+        return connection
 
     def _rejection(self, headers: Sequence[tuple[str, str]]) -> Rejection | None:
-        if isinstance(self._failure, Rejection):
-            return self._failure
         if self._rejections:
             return self._rejections.popleft()
         if self.token is not None and ("authorization", f"Bearer {self.token}") not in headers:
@@ -393,15 +508,18 @@ class MockWebSocketServer:
             named = {"channel": request["channel"]} if "channel" in request else {}
         except (ValueError, KeyError, TypeError):
             return  # not a request; it waits in the connection's queue
+        if kind not in ("subscribe", "unsubscribe"):
+            return
+        if self.observer is not None:
+            self.observer.requested(connection.attempt, kind, symbols)
+        self._tell(connection.attempt, "subscribe")
         known = [symbol for symbol in symbols if symbol not in self.unknown_symbols]
         prices = [] if named else known
         if kind == "subscribe":
             connection.subscriptions.update(dict.fromkeys(prices))
-        elif kind == "unsubscribe":
+        else:
             for symbol in prices:
                 connection.subscriptions.pop(symbol, None)
-        else:
-            return
         if self.lose_acks > 0:
             self.lose_acks -= 1
             return
@@ -414,5 +532,12 @@ class MockWebSocketServer:
             answers.append({"type": f"{kind}d", **named, "symbols": known})
         if kind == "subscribe" and named.get("channel") == "book":
             answers += [self.books[symbol].snapshot() for symbol in known if symbol in self.books]
-        for answer in answers:
-            await connection.send_frame(1, json.dumps(answer, separators=(",", ":")).encode())
+        await connection.answer(answers)
+        self._tell(connection.attempt, "subscribed")
+
+
+def _tls_failure(how: str) -> Exception:
+    """What a dialer would raise for it."""
+    if how == "ends":
+        return ConnectionLost("the mock went away while TLS was being set up")
+    return TlsFailed(f"the mock's certificate is not valid: {how}")

@@ -55,6 +55,11 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         state = "closed" if self._closed else "broken" if self._incoming.broken else "open"
         return f"<MemoryStream {state}>"
 
+    @property
+    def closed(self) -> bool:
+        """Whether this end is closed, or the connection is broken."""
+        return self._closed
+
     # --- faults ---
 
     def reset(self) -> None:
@@ -177,12 +182,14 @@ def reset_stream(stream: trio.abc.Stream) -> None:
 
     Raises `TypeError` for a stream that has no such end.
     """
-    if isinstance(stream, MemoryStream):
-        stream.reset()
+    transport: object = stream
+    while not isinstance(transport, trio.SocketStream | MemoryStream):
+        transport = getattr(transport, "transport_stream", None)
+        if transport is None:
+            raise TypeError(f"{stream!r} can't be reset; close it instead")
+    if isinstance(transport, MemoryStream):
+        transport.reset()
         return
-    transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-    if not isinstance(transport, trio.SocketStream):
-        raise TypeError(f"{transport!r} can't be reset; close it instead")
     sock = transport.socket
     if sock.fileno() >= 0:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from wsproto.utilities import generate_accept_token
 
 from feedhandler_testing import MockWebSocketConnection, MockWebSocketServer
 
@@ -162,6 +164,56 @@ async def test_what_breaks_the_protocol_is_refused_and_the_connection_closed(nam
 
     connection = await run_case(case)
     assert connection.close_code == code
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_nothing_is_sent_after_our_own_close(name: str) -> None:
+    """RFC 6455, section 5.5.1; the peer is in no hurry to answer the Close."""
+    raw, code = REFUSED[name]
+
+    async def serve(stream: trio.SocketStream) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += await stream.receive_some()
+        key = re.search(rb"(?i)sec-websocket-key: *(\S+)", request)
+        assert key is not None
+        await stream.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + generate_accept_token(key[1]) + b"\r\n\r\n"
+        )
+        await stream.send_all(b"\x81\x01a\x81\x01b" + raw)
+        received = b""
+        with trio.move_on_after(0.3):
+            while data := await stream.receive_some():
+                received += data
+        await stream.aclose()
+        frames.extend(_frames(received))
+
+    frames: list[tuple[int, bytes]] = []
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, serve, listeners)
+            port = listeners[0].socket.getsockname()[1]
+            connect: Any = echo_client.connect
+            async with connect(f"ws://127.0.0.1:{port}/") as connection:
+                with contextlib.suppress(*connect.closed):
+                    while True:
+                        await connection.send(await connection.recv())
+            nursery.cancel_scope.cancel()
+    assert [opcode for opcode, _ in frames].index(8) == len(frames) - 1
+    assert int.from_bytes(frames[-1][1][:2], "big") == code
+
+
+def _frames(data: bytes) -> list[tuple[int, bytes]]:
+    """The opcode and the payload of each masked frame; none is larger than 125 bytes."""
+    frames = []
+    while data:
+        length = data[1] & 0x7F
+        mask, payload = data[2:6], data[6 : 6 + length]
+        frames.append((data[0] & 0xF, bytes(b ^ mask[i % 4] for i, b in enumerate(payload))))
+        data = data[6 + length :]
+    return frames
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 3000, 4999])

@@ -234,7 +234,6 @@ def test_messages_are_judged(
     assert feed(sync, *messages) == expected
     assert sync.state is state
     assert (sync.image() is None) == (state is not SyncState.SYNCED)
-    assert (sync.trust is Trust.SUSPECT) == (state is not SyncState.SYNCED)
 
 
 def test_the_gap_says_all_that_is_known() -> None:

@@ -84,7 +84,7 @@ def told(shelf: BookShelf, symbol: str = "A") -> tuple[Trust, int | None, int]:
         ([snapshot(1), state(ConnectionState.RECONNECTING)], (Trust.STALE, 1, 1)),
         (
             [snapshot(1), state(ConnectionState.RECONNECTING), state(ConnectionState.CONNECTED),
-             gap()],
+             delta(2)],
             (Trust.SUSPECT, 1, 1),
         ),
     ],

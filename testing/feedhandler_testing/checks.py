@@ -1,0 +1,90 @@
+"""Validators for the values that faults, triggers and steps are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from typing import Any
+
+from attrs import Attribute
+
+from feedhandler.errors import ConfigError
+
+__all__ = [
+    "at_least",
+    "check_seed",
+    "http_status",
+    "not_negative",
+    "one_of",
+    "positive",
+    "probability",
+]
+
+_Validator = Callable[[Any, "Attribute[Any]", Any], None]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def not_negative(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """A finite number, 0 or over."""
+    if not _is_number(value) or value < 0:
+        raise ConfigError(
+            attribute.name, value, "must be a finite number, not negative", mend="use 0 or more"
+        )
+
+
+def positive(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """A finite number over 0."""
+    if not _is_number(value) or value <= 0:
+        raise ConfigError(
+            attribute.name, value, "must be a finite number over 0", mend="use for example 1.0"
+        )
+
+
+def probability(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """A number over 0 and at most 1."""
+    if not _is_number(value) or not 0 < value <= 1:
+        raise ConfigError(
+            attribute.name, value, "must be over 0 and at most 1", mend="use for example 0.1"
+        )
+
+
+def at_least(minimum: int) -> _Validator:
+    """A whole number, `minimum` or over."""
+
+    def check(_: object, attribute: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ConfigError(
+                attribute.name, value, f"must be a whole number, at least {minimum}",
+                mend=f"use for example {max(minimum, 1)}",
+            )  # fmt: skip
+
+    return check
+
+
+def one_of(choices: Collection[str]) -> _Validator:
+    """One of some words."""
+
+    def check(_: object, attribute: Attribute[Any], value: Any) -> None:
+        if value not in choices:
+            raise ConfigError(
+                attribute.name, value, "is no choice", mend=f"use one of {sorted(choices)}"
+            )
+
+    return check
+
+
+def http_status(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """The status of an HTTP response that does not upgrade the connection."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 200 <= value <= 599:
+        raise ConfigError(
+            attribute.name, value, "is no status that rejects", mend="use one from 200 to 599"
+        )
+
+
+def check_seed(seed: object) -> None:
+    """A seed is a whole number."""
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ConfigError("seed", seed, "must be a whole number", mend="use for example 7")

@@ -1,0 +1,207 @@
+"""What a fault is: a frozen value that overrides the hooks at which it acts.
+
+docs/new_fault.md shows, step by step, how to write one.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import trio
+from attrs import define, field, frozen
+
+if TYPE_CHECKING:
+    from feedhandler_testing.connection import MockWebSocketConnection
+
+__all__ = [
+    "Act",
+    "Chunk",
+    "Fault",
+    "Frame",
+    "Later",
+    "Layer",
+    "Payload",
+    "Way",
+    "World",
+    "fault_kinds",
+    "kind_of",
+]
+
+Payload = dict[str, Any] | str | bytes
+"""A message of the venue: its JSON object, or text or bytes that are to be sent as they are."""
+
+
+class Layer(enum.Enum):
+    """Where a fault acts, from the network's lowest layer upwards."""
+
+    CONNECTING = "connecting"
+    BYTES = "bytes"
+    WEBSOCKET = "websocket"
+    VENUE = "venue"
+    CLOCK = "clock"
+
+
+class Way(enum.Enum):
+    """A direction of the bytes."""
+
+    TO_CLIENT = "to_client"
+    TO_SERVER = "to_server"
+
+
+@frozen
+class Chunk:
+    """Bytes on their way, which arrive `delay_s` after those before them could.
+
+    `control` marks frames that are no data. After it, the stream may be `end`ed or `reset`.
+    """
+
+    data: bytes
+    delay_s: float = 0.0
+    control: bool = False
+    then: Literal["", "end", "reset"] = ""
+
+
+@frozen
+class Frame:
+    """A data frame that is about to be sent."""
+
+    opcode: int
+    payload: bytes
+
+
+@frozen
+class Later:
+    """A message that is to be sent `delay_s` from now; others may overtake it."""
+
+    message: Payload
+    delay_s: float
+
+
+class World(Protocol):
+    """What a fault can see of the server that it acts on."""
+
+    def now(self) -> float:
+        """Seconds since the server was started."""
+        ...
+
+    def next_price(self, symbol: str) -> dict[str, Any]:
+        """The next valid price message of `symbol`."""
+        ...
+
+    def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
+        """A snapshot of the symbol's book as it stands, where the server has one."""
+        ...
+
+
+@define
+class Act:
+    """What a hook gets: chance, memory and the world.
+
+    `rng` and `memory` belong to this fault on this connection, and to nobody else, so adding a
+    fault shifts no other. `over` is set when the fault is taken away. A hook sets `more`
+    when what it has done is only a part of one act, which goes on with the next that passes.
+    """
+
+    rng: Random
+    world: World
+    over: trio.Event
+    connection: MockWebSocketConnection | None = None
+    memory: dict[str, Any] = field(factory=dict)
+    more: bool = False
+
+
+@frozen
+class Fault:
+    """Base of all faults; each hook may be overridden, and those that are not cost nothing.
+
+    A hook that returns `None` has not acted: the thing passes as it is, and nothing has fired.
+    `lasting` faults act for as long as they are in place, others once unless told otherwise.
+    `spoils` says that what is sent through a hook is no valid message any more, `taints` that
+    bytes may be changed in ways that no receiver can see, `delays` that what the client sends may
+    arrive late.
+    """
+
+    layer: ClassVar[Layer]
+    lasting: ClassVar[bool] = False
+    spoils: ClassVar[bool] = False
+    taints: ClassVar[bool] = False
+    delays: ClassVar[bool] = False
+
+    # --- connecting ---
+
+    async def dial(self, act: Act) -> None:
+        """A client dials. Raise what its dialer is to raise; or wait."""
+
+    def certificate(self, act: Act) -> str | None:
+        """TLS is being set up: ``untrusted``, ``wrong_host``, ``expired`` or ``ends``."""
+        return None
+
+    async def handshake(self, act: Act, stream: trio.abc.Stream, answer: bytes) -> None:
+        """A client asks for the upgrade; `answer` would be the right one. The stream ends after."""
+
+    # --- while it lives ---
+
+    async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
+        """Act on a connection, once it is live and the trigger is due."""
+
+    def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
+        """The fault comes into place on a connection."""
+
+    def end(self, act: Act, connection: MockWebSocketConnection) -> None:
+        """It is taken away again."""
+
+    # --- what passes ---
+
+    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
+        """The venue sends `message`, a JSON object; send these instead."""
+        return None
+
+    def frame(self, act: Act, frame: Frame) -> Sequence[bytes] | None:
+        """A message leaves as `frame`; send these bytes instead."""
+        return None
+
+    def answer(self, act: Act, what: Literal["pong", "close"]) -> bool | None:
+        """The server owes an answer; false keeps it back."""
+        return None
+
+    def carry(self, act: Act, chunk: Chunk, way: Way) -> Sequence[Chunk] | None:
+        """Bytes pass in one direction; pass these instead."""
+        return None
+
+    # --- time ---
+
+    def shift_s(self, act: Act, now_s: float) -> float | None:
+        """How far the client's wall clock is off, in seconds; `now_s` since the fault was set."""
+        return None
+
+
+HOOKS = (
+    "dial", "certificate", "handshake", "strike", "begin", "message", "frame", "answer", "carry",
+    "shift_s",
+)  # fmt: skip
+
+
+def hooks_of(kind: type[Fault]) -> frozenset[str]:
+    """The names of the hooks at which a kind of fault acts."""
+    return frozenset(name for name in HOOKS if getattr(kind, name) is not getattr(Fault, name))
+
+
+def kind_of(kind: type) -> str:
+    """The name of a class as it stands in scenario files: ``NoPong`` is ``no_pong``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def fault_kinds() -> dict[str, type[Fault]]:
+    """All kinds of fault by name, also those that a user has written."""
+    found: dict[str, type[Fault]] = {}
+    waiting = Fault.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if "__attrs_attrs__" in vars(kind):  # not the class that attrs has replaced
+            found[kind_of(kind)] = kind
+    return dict(sorted(found.items()))

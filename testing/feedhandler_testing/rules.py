@@ -1,0 +1,399 @@
+"""The rules that every run is held to: a specification of a feed handler that can be trusted.
+
+Each rule is a class with one sentence of law. It reads the records of a run one by one (`see`) and
+at the end (`end`), and yields what breaks the law, in words. A rule knows nothing of how a handler
+works: only what the mock saw, and what the handler said.
+
+*Safety, at every step:* `LegalTransitions`, `NothingInvented`, `NothingTwice`, `InOrder`,
+`LossAnnounced`, `OneConnection`, `PacedSubscriptions`, `PatientBackoff`, `PatientBreaker`,
+`WithinBounds`. *Liveness, after the faults end,* and *nothing left at the end* need the run itself
+and are in `feedhandler_testing.run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from attrs import define, field, frozen
+
+from feedhandler import TRANSITIONS
+from feedhandler.errors import FailureKind
+from feedhandler_testing.subject import Contract
+from feedhandler_testing.trace import (
+    Delivered,
+    Fired,
+    Gauged,
+    Happened,
+    Lost,
+    Moved,
+    Record,
+    Requested,
+    Sent,
+)
+
+__all__ = ["RULES", "Rule", "Violation", "rules_for"]
+
+_SLACK_S = 1e-6  # that floats are allowed to differ by
+
+
+@frozen
+class Violation:
+    """A rule was broken, `at_s` seconds after the run began."""
+
+    rule: str
+    at_s: float
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.rule} at {self.at_s:.6f} s: {self.message}"
+
+
+@define
+class Rule:
+    """Base of all rules."""
+
+    contract: Contract = field(factory=Contract)
+
+    def see(self, record: Record) -> Iterable[str]:
+        """Take in the next record; yield what is wrong."""
+        return ()
+
+    def end(self) -> Iterable[str]:
+        """There are no more; yield what is wrong with the whole."""
+        return ()
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+@define
+class LegalTransitions(Rule):
+    """A connection's state changes only along the table of transitions, and from where it is."""
+
+    _state: str = "disconnected"
+    _unsure: bool = False
+
+    def see(self, record: Record) -> Iterator[str]:
+        if isinstance(record, Lost) and record.reason in _DROPPED:
+            self._unsure = True  # transitions may have been dropped, but for the newest
+        if not isinstance(record, Moved):
+            return
+        if record.old != self._state and not self._unsure:
+            yield f"left {record.old}, and was {self._state}"
+        self._unsure = False
+        if (record.old, record.new) not in _LEGAL:
+            yield f"{record.old} -> {record.new} is not in the table"
+        self._state = record.new
+
+
+_DROPPED = frozenset({"overflow", "conflated"})
+_LEGAL = frozenset((old.value, new.value) for (old, _), new in TRANSITIONS.items())
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+@define
+class NothingInvented(Rule):
+    """What is published was sent, intact, with the same digits, side and time.
+
+    Where a fault has changed bytes in a way that no receiver can see, from that moment to the end
+    of the connection, nobody could know.
+    """
+
+    _sent: dict[tuple[str, int], set[tuple[str, str, str, int]]] = field(factory=dict)
+    _tainted: set[int] = field(factory=set)
+    _ever_tainted: bool = False
+
+    def see(self, record: Record) -> Iterator[str]:
+        match record:
+            case Sent(intact=True):
+                known = self._sent.setdefault((record.symbol, record.number), set())
+                known.add((record.price, record.size, record.side, record.time_ns))
+            case Fired(taints=True):
+                self._tainted.add(record.attempt)
+                self._ever_tainted = True
+            case Delivered():
+                told = (record.price, record.size, record.side, record.time_ns)
+                known = self._sent.get((record.symbol, record.number), set())
+                if told not in known and not self._ever_tainted:
+                    was = f", which was sent as {sorted(known)}" if known else ", never sent intact"
+                    yield f"published {record.symbol} #{record.number} as {told}{was}"
+
+
+@define
+class NothingTwice(Rule):
+    """No message is published twice."""
+
+    _seen: dict[str, set[int]] = field(factory=dict)
+
+    def see(self, record: Record) -> Iterator[str]:
+        if isinstance(record, Delivered):
+            seen = self._seen.setdefault(record.symbol, set())
+            if record.number in seen:
+                yield f"published {record.symbol} #{record.number} again"
+            seen.add(record.number)
+
+
+@define
+class InOrder(Rule):
+    """The messages of a symbol are published in the order of their sequence."""
+
+    _last: dict[str, int] = field(factory=dict)
+
+    def see(self, record: Record) -> Iterator[str]:
+        if isinstance(record, Delivered):
+            last = self._last.get(record.symbol)
+            if last is not None and record.number < last:
+                yield f"published {record.symbol} #{record.number} after #{last}"
+            self._last[record.symbol] = record.number
+
+
+@define
+class LossAnnounced(Rule):
+    """Every message that was sent and not published lies inside a gap that was announced before
+    the next one of its symbol was published.
+
+    Before the first message of a symbol, only what was sent intact counts, because a subscription
+    begins where it begins, and it may be announced once it comes, too late. What was kept back or
+    spoiled afterwards counts as lost as well.
+    """
+
+    _pending: dict[str, dict[int, bool]] = field(factory=dict)  # intact or not, by number
+    _gaps: dict[str, list[tuple[int, float]]] = field(factory=dict)
+    _begun: set[str] = field(factory=set)
+    _published: dict[str, int] = field(factory=dict)
+    _owed: set[tuple[str, int]] = field(factory=set)
+
+    def see(self, record: Record) -> Iterator[str]:
+        match record:
+            case Sent():
+                if record.number > self._published.get(record.symbol, 0):
+                    pending = self._pending.setdefault(record.symbol, {})
+                    pending[record.number] = pending.get(record.number, False) or record.intact
+            case Lost():
+                symbols = [record.symbol] if record.symbol is not None else list(self._pending)
+                first = -1 if record.first is None else record.first
+                last = float("inf") if record.last is None else record.last
+                for symbol in symbols:
+                    self._gaps.setdefault(symbol, []).append((first, last))
+                    owed = [n for s, n in self._owed if s == symbol]
+                    for number in owed:
+                        if first <= number <= last or record.reason == "reconnect":
+                            self._owed.discard((symbol, number))
+            case Delivered():
+                yield from self._publish(record)
+
+    def _publish(self, record: Delivered) -> Iterator[str]:
+        symbol, number = record.symbol, record.number
+        pending = self._pending.get(symbol, {})
+        gaps = self._gaps.get(symbol, [])
+        begun = symbol in self._begun
+        for lost in [n for n in pending if n < number]:
+            intact = pending.pop(lost)
+            if any(first <= lost <= last for first, last in gaps):
+                continue
+            if begun:
+                yield self._told(symbol, lost)
+            elif intact:
+                self._owed.add((symbol, lost))
+        pending.pop(number, None)
+        # An open end reaches as far as the next message that is published.
+        if gaps:
+            self._gaps[symbol] = [gap for gap in gaps if number < gap[1] < float("inf")]
+        self._begun.add(symbol)
+        self._published[symbol] = max(number, self._published.get(symbol, 0))
+
+    def end(self) -> Iterator[str]:
+        for symbol, number in sorted(self._owed):
+            yield self._told(symbol, number)
+
+    def _told(self, symbol: str, number: int) -> str:
+        return f"{symbol} #{number} was sent, not published, and no gap was announced for it"
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+@define
+class OneConnection(Rule):
+    """No more connections are open at once than the contract allows."""
+
+    def see(self, record: Record) -> Iterator[str]:
+        streams = isinstance(record, Gauged) and record.name == "open streams"
+        if isinstance(record, Gauged) and streams and record.value > self.contract.connections:
+            yield f"{record.value:.0f} connections are open at once"
+
+
+@define
+class PacedSubscriptions(Rule):
+    """Nothing is subscribed twice on a connection, nor faster than the pace.
+
+    A subscription may be asked for again once its acknowledgement is overdue, or where silent
+    symbols are asked for anew. Where a fault keeps back what the client sends, nobody can tell
+    when it asked.
+    """
+
+    _asked: dict[tuple[int, str], float] = field(factory=dict)
+    _last: dict[int, float] = field(factory=dict)
+    _delayed: set[int] = field(factory=set)
+
+    def see(self, record: Record) -> Iterator[str]:
+        if isinstance(record, Fired) and record.delays:
+            self._delayed.add(record.attempt)
+        if not isinstance(record, Requested) or record.attempt in self._delayed:
+            return
+        before = self._last.get(record.attempt)
+        pace_s = self.contract.pace_s
+        if before is not None and record.at_s - before < pace_s - _SLACK_S:
+            yield f"two requests within {record.at_s - before:.3f} s, and the pace is {pace_s:g} s"
+        self._last[record.attempt] = record.at_s
+        for symbol in record.symbols:
+            key = record.attempt, symbol
+            if record.kind != "subscribe":
+                self._asked.pop(key, None)
+                continue
+            asked = self._asked.get(key)
+            deadline_s = self.contract.ack_deadline_s
+            if deadline_s is None:
+                deadline_s = float("inf")
+            early = asked is not None and record.at_s - asked < deadline_s - _SLACK_S
+            if asked is not None and early and not self.contract.asks_silent_again:
+                yield f"{symbol} was subscribed again after {record.at_s - asked:.3f} s"
+            self._asked[key] = record.at_s
+
+
+@define
+class PatientBackoff(Rule):
+    """A wait is within the formula ``min(cap, base * factor**n)`` of its kind of failure, never
+    shorter than the venue asked for, and no attempt is made before it is over."""
+
+    _not_before: float = 0.0
+    _asked_until: float = 0.0
+
+    def see(self, record: Record) -> Iterator[str]:
+        backoff = self.contract.backoff
+        if isinstance(record, Happened) and record.event == "dialled":
+            until = max(self._not_before, self._asked_until)
+            if record.at_s < until - 0.001:
+                yield f"dialled {until - record.at_s:.3f} s before the wait was over"
+        if not isinstance(record, Moved):
+            return
+        if record.retry_after_s is not None:
+            self._asked_until = record.since_s + record.retry_after_s
+        if record.new == "connected":
+            self._not_before = 0.0
+        if record.wait_s is None or record.failure is None or backoff is None:
+            return
+        self._not_before = record.since_s + record.wait_s
+        policy = self.contract.policies[FailureKind(record.failure)]
+        cap = backoff.cap_s if policy.cap_s is None else policy.cap_s
+        # Beyond the thirtieth, every curve has reached its cap.
+        tries = min(max(record.attempt - 1, 0), 30)
+        longest = min(cap, backoff.base_s * policy.scale * backoff.factor**tries)
+        least = policy.minimum_s if record.retry_after_s is None else record.retry_after_s
+        if record.wait_s < least - 0.001:
+            yield f"waits {record.wait_s:.3f} s for {record.failure}, at least {least:.3f} s is due"
+        if record.wait_s > max(longest, least) + 0.001 and not record.breaker_open:
+            yield (
+                f"waits {record.wait_s:.3f} s after failure {record.attempt} ({record.failure}); "
+                f"the formula gives {max(longest, least):.3f} s at most"
+            )
+        exact = not (backoff.jitter or record.breaker_open)
+        if exact and record.wait_s < max(longest, least) - 0.001:
+            yield f"waits {record.wait_s:.3f} s without jitter, not {longest:.3f} s"
+
+
+@define
+class PatientBreaker(Rule):
+    """After as many failures in a row as its threshold says the circuit opens, for no shorter and
+    no longer than its formula says; a price that is published ends the row, and so does a
+    connection that has lived for the back-off's `stable_s`."""
+
+    _row: int = 0
+    _opened: int = 0
+    _connected_at: float = 0.0
+
+    def see(self, record: Record) -> Iterator[str]:
+        breaker = self.contract.breaker
+        if breaker is None:
+            return
+        if isinstance(record, Delivered) or (
+            isinstance(record, Lost) and record.reason in _DROPPED
+        ):
+            self._row = 0
+        if isinstance(record, Moved) and record.new == "connected":
+            self._connected_at = record.since_s
+        if not isinstance(record, Moved) or record.failure is None:
+            return
+        stable_s = self.contract.backoff.stable_s if self.contract.backoff else float("inf")
+        lived_s = record.since_s - self._connected_at
+        if record.old == "connected" and lived_s >= stable_s - _SLACK_S:
+            self._row = 0  # it has proved itself by living
+        if record.failure not in ("forced", "malformed_data"):
+            self._row += 1
+        if record.breaker_open:
+            self._opened += 1
+            longest = min(breaker.open_cap_s, breaker.open_s * 2.0 ** min(self._opened - 1, 20))
+            asked = record.retry_after_s or 0.0
+            if record.wait_s is not None and record.wait_s > max(longest, asked) + 0.001:
+                yield f"the circuit stays open for {record.wait_s:.3f} s, and not {longest:.3f} s"
+        elif self._row >= breaker.failure_threshold and record.wait_s is not None:
+            yield f"{self._row} failures in a row, and the circuit is not open"
+        if record.breaker_open and self._row < 1 and record.failure != "malformed_data":
+            yield "the circuit opened without a failure"
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+@define
+class WithinBounds(Rule):
+    """Every queue stays within its bound."""
+
+    def see(self, record: Record) -> Iterator[str]:
+        if isinstance(record, Gauged) and record.value > record.bound:
+            yield f"{record.name}: {record.value:g} is over the bound of {record.bound:g}"
+
+
+RULES: tuple[type[Rule], ...] = (
+    LegalTransitions,
+    NothingInvented,
+    NothingTwice,
+    InOrder,
+    LossAnnounced,
+    OneConnection,
+    PacedSubscriptions,
+    PatientBackoff,
+    PatientBreaker,
+    WithinBounds,
+)
+
+
+@define
+class Judge:
+    """All rules together, reading one run."""
+
+    rules: list[Rule]
+    violations: list[Violation] = field(factory=list)
+    at_s: float = 0.0
+
+    def see(self, record: Record) -> None:
+        self.at_s = record.at_s
+        for rule in self.rules:
+            for message in rule.see(record):
+                self.break_rule(type(rule).__name__, message)
+
+    def end(self) -> None:
+        for rule in self.rules:
+            for message in rule.end():
+                self.break_rule(type(rule).__name__, message)
+
+    def break_rule(self, rule: str, message: str) -> None:
+        if len(self.violations) < 100:  # one broken rule can break for each message
+            self.violations.append(Violation(rule, self.at_s, message))
+
+
+def rules_for(contract: Contract, kinds: Iterable[type[Rule]] = RULES) -> Judge:
+    """All rules, for a subject with that contract."""
+    return Judge([kind(contract) for kind in kinds])

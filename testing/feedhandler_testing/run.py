@@ -1,0 +1,560 @@
+"""Running a scenario against a subject, and holding it to the rules."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from random import Random
+from typing import Any
+
+import trio
+import trio.testing
+from attrs import define, evolve, field
+
+from feedhandler_testing.board import PlacedFault
+from feedhandler_testing.clock import EPOCH_NS
+from feedhandler_testing.faults.base import Fault
+from feedhandler_testing.rules import Judge, Violation, rules_for
+from feedhandler_testing.scenario import Cut, Finish, Inject, Repair, Scenario, Serve, Wait, is_met
+from feedhandler_testing.server import MockWebSocketServer
+from feedhandler_testing.subject import Contract, FeedSubject, MockVenue, Subject, observe
+from feedhandler_testing.trace import (
+    Delivered,
+    Failed,
+    Fired,
+    Gauged,
+    Happened,
+    Lost,
+    Malformed,
+    Moved,
+    Placed,
+    Record,
+    Refused,
+    Removed,
+    Requested,
+    Sent,
+    Stepped,
+    Trace,
+)
+
+__all__ = ["Outcome", "ScenarioFailed", "run_scenario", "simulate"]
+
+_STATES = frozenset({"connecting", "connected", "reconnecting", "closing"})
+
+
+@define
+class Outcome:
+    """What came of a run: `violations` is empty where all rules were kept.
+
+    `virtual_s` is how long it took in virtual time; `coverage` holds each fault that acted, with
+    the state that the subject was in.
+    """
+
+    scenario: Scenario
+    trace: Trace
+    violations: list[Violation]
+    virtual_s: float = 0.0
+    messages: int = 0
+    coverage: set[tuple[str, str]] = field(factory=set)
+
+    @property
+    def digest(self) -> str:
+        """Stands for the whole trace: the same run gives the same one."""
+        return self.trace.digest
+
+    def check(self) -> Outcome:
+        """Return itself; raise `ScenarioFailed` where a rule was broken."""
+        if self.violations:
+            raise ScenarioFailed(self)
+        return self
+
+
+class ScenarioFailed(AssertionError):
+    """A run broke rules. The message is all that is needed to repeat it."""
+
+    def __init__(self, outcome: Outcome, *, last: int = 20) -> None:
+        self.outcome = outcome
+        broken = "\n".join(f"  {violation}" for violation in outcome.violations[:10])
+        more = len(outcome.violations) - 10
+        lines = "\n".join(outcome.trace.lines()[-last:])
+        super().__init__(
+            f"{len(outcome.violations)} violation(s):\n{broken}\n"
+            + (f"  … and {more} more\n" if more > 0 else "")
+            + f"\n{outcome.scenario.literal()}\n"
+            f"seed {outcome.scenario.seed}; {_versions()}\n\n"
+            f"the last {last} of {outcome.trace.count} records:\n{lines}"
+        )
+
+
+def _versions() -> str:
+    names = ("feedhandler", "trio", "trio-websocket", "attrs", "cattrs", "msgspec")
+    told = [f"Python {platform.python_version()}"]
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            told.append(f"{name} {metadata.version(name)}")
+    return ", ".join(told)
+
+
+# --- repeatable scheduling -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Make trio's choice among runnable tasks a function of `seed`, in the block.
+
+    Trio shuffles each batch of runnable tasks with a generator of its own. This is the switch that
+    it has for hypothesis; there is no public one (python-trio/trio#890).
+    """
+    from trio._core import _run
+
+    module: Any = _run
+    before, state = module._ALLOW_DETERMINISTIC_SCHEDULING, module._r.getstate()
+    module._ALLOW_DETERMINISTIC_SCHEDULING = True
+    module._r.seed(seed)
+    try:
+        yield
+    finally:
+        module._ALLOW_DETERMINISTIC_SCHEDULING = before
+        module._r.setstate(state)
+
+
+def simulate(
+    scenario: Scenario,
+    subject: Subject | None = None,
+    *,
+    keep: int | None = None,
+    listener: Callable[[Record], None] | None = None,
+) -> Outcome:
+    """Run a scenario in a trio run of its own, in virtual time, and return its outcome.
+
+    Nothing is raised for a broken rule: see `Outcome.check()`. `keep` bounds how many records are
+    kept (default: all); `listener` is given each.
+    """
+    clock = None
+    if scenario.network == "memory":
+        clock = trio.testing.MockClock(autojump_threshold=0)
+    with repeatable(scenario.seed):
+        return trio.run(_simulate, scenario, subject, keep, listener, clock=clock)
+
+
+async def _simulate(
+    scenario: Scenario,
+    subject: Subject | None,
+    keep: int | None,
+    listener: Callable[[Record], None] | None,
+) -> Outcome:
+    return await _Run(scenario, subject or FeedSubject(), keep, listener).run()
+
+
+async def run_scenario(
+    scenario: Scenario, subject: Subject | None = None, *, check: bool = True
+) -> Outcome:
+    """Run a scenario against `subject` (default: this library's feed) and return its outcome.
+
+    Use it under pytest-trio's `autojump_clock`, or waits take real time. Raises `ScenarioFailed`
+    where a rule was broken, unless `check` is false. Cancel-safe: nothing is left running.
+    """
+    with repeatable(scenario.seed):
+        outcome = await _Run(scenario, subject or FeedSubject(), None, None).run()
+    return outcome.check() if check else outcome
+
+
+# --- one run -------------------------------------------------------------------------------------
+
+
+class _Run:
+    """One run of a scenario: the venue's side, the subject's side, and who watches both."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        subject: Subject,
+        keep: int | None,
+        listener: Callable[[Record], None] | None,
+    ) -> None:
+        self._scenario = scenario
+        self._subject = subject
+        self._observe = getattr(subject, "observe", observe)
+        self._gauges = getattr(subject, "gauges", None)
+        make_contract = getattr(subject, "contract", None)
+        self._contract: Contract = make_contract(scenario.settings) if make_contract else Contract()
+        self._judge: Judge = rules_for(self._contract)
+        self._trace = Trace(keep=keep)
+        self._trace.listen(self._judge.see)
+        if listener is not None:
+            self._trace.listen(listener)
+        self._server: MockWebSocketServer
+        self._began_at = 0.0
+        self._begin_subject = trio.Event()
+        self._finish = trio.Event()
+        self._subject_over = trio.Event()
+        self._closed = trio.Event()
+        self._pause_s = scenario.consumer_pause_s
+        self._hurry = trio.Event()
+        self._armed: dict[int, PlacedFault] = {}
+        self._events: Any = None
+        self._changed = trio.Event()
+        self._placed: list[tuple[str, PlacedFault]] = []
+        self._next: dict[str, int] = {}
+        self._state = "disconnected"
+        self._coverage: set[tuple[str, str]] = set()
+        self._seen: list[Record] = []
+        self._messages = 0
+        self._fresh: dict[str, int] = {}
+        self._turn = 0
+        self._gauged: tuple[float, ...] = ()
+
+    async def run(self) -> Outcome:
+        scenario = self._scenario
+        before = trio.lowlevel.current_statistics()
+        self._began_at = trio.current_time()
+        limit_s = scenario.duration_s + scenario.recover_s * (len(scenario.steps) + 2)
+        network = scenario.network
+        with trio.move_on_after(limit_s) as limit:
+            async with MockWebSocketServer(
+                seed=scenario.seed,
+                tcp=network != "memory",
+                tls=network == "tls",
+                heartbeat_interval=scenario.heartbeat_s,
+            ) as self._server:
+                self._server.observer = self
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._live)
+                    await self._play()
+        if limit.cancelled_caught:
+            self._judge.break_rule("Liveness", f"the run was not over after {limit_s:g} s")
+        self._step("end")
+        self._check_nothing_left(before)
+        self._check_expectations()
+        self._judge.end()
+        return Outcome(
+            scenario,
+            self._trace,
+            self._judge.violations,
+            virtual_s=trio.current_time() - self._began_at,
+            messages=self._messages,
+            coverage=self._coverage,
+        )
+
+    def _now(self) -> float:
+        return trio.current_time() - self._began_at
+
+    def _add(self, record: Record) -> None:
+        self._trace.add(record)
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    def _step(self, text: str) -> None:
+        self._add(Stepped(self._now(), text))
+
+    # --- the subject's side ---
+
+    async def _live(self) -> None:
+        await self._begin_subject.wait()
+        scenario, server = self._scenario, self._server
+        mock = MockVenue(
+            server.url,
+            server.dial,
+            scenario.symbols,
+            server.clock,
+            Random(f"{scenario.seed}/subject"),
+            scenario.settings,
+            server.client_ssl_context,
+        )
+        try:
+            async with self._subject(mock) as events:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._consume, events)
+                    await self._finish.wait()
+                    nursery.cancel_scope.cancel()
+                self._events = None
+                closing_at = trio.current_time()
+            took_s = trio.current_time() - closing_at
+            if took_s > self._contract.close_s + 0.001:
+                self._judge.break_rule("BoundedClose", f"closing took {took_s:.3f} s")
+        except Exception as error:  # whatever a subject raises is an outcome, and is judged
+            self._failed(error)
+        self._subject_over.set()
+        self._closed.set()
+        self._step("the subject is closed")
+        self._gauge_streams()
+
+    async def _consume(self, events: Any) -> None:
+        self._events = events
+        try:
+            async for event in events:
+                record = self._observe(event, self._now())
+                if record is not None:
+                    self._take(record)
+                if self._pause_s:
+                    with trio.move_on_after(self._pause_s):
+                        await self._hurry.wait()
+        except Exception as error:  # likewise
+            self._failed(error)
+        self._subject_over.set()
+        self._step("the subject gave up" if not self._finish.is_set() else "the subject ended")
+
+    def _failed(self, error: Exception) -> None:
+        record = Failed(self._now(), type(error).__name__, str(error)[:200])
+        self._seen.append(record)
+        self._add(record)
+
+    def _take(self, record: Record) -> None:
+        if isinstance(record, Moved):
+            since_ns = self._server.clock.true_of(record.recv_ns) - EPOCH_NS
+            record = evolve(record, since_s=min(since_ns / 1e9, record.at_s))
+        if isinstance(record, Delivered):
+            self._messages += 1
+            self._fresh[record.symbol] = record.number
+        elif isinstance(record, Moved):
+            self._state = record.new
+            self._seen.append(record)
+            if record.new in _STATES:
+                self._server.board.happened(record.new)
+            if record.breaker_open:
+                self._server.board.happened("breaker_open")
+        elif isinstance(record, Lost | Malformed | Refused):
+            self._seen.append(record)
+        self._add(record)
+        self._measure()
+
+    def _measure(self) -> None:
+        if self._gauges is not None and self._events is not None:
+            for name, value, bound in self._gauges(self._events):
+                if value > bound:
+                    self._add(Gauged(self._now(), name, value, bound))
+
+    # --- the venue's side ---
+
+    async def _play(self) -> None:
+        steps = self._scenario.steps
+        finished = False
+        for number, step in enumerate(steps):
+            if self._subject_over.is_set():
+                break
+            self._step(f"step {number}: {step!r}")
+            match step:
+                case Serve():
+                    await self._serve(step)
+                case Wait():
+                    self._begin_subject.set()
+                    await self._unless_over(trio.sleep, step.for_s)
+                case Cut():
+                    await self._wait_live()
+                    self._arm_next_meeting(steps, number)
+                    await self._wait_fired(self._place(step))
+                case Inject():
+                    self._place(step)
+                case Repair():
+                    self._repair()
+                case Finish():
+                    finished = True
+                case Fault():
+                    placed = self._armed.pop(number, None) or self._place(step)
+                    if is_met(step):
+                        await self._wait_fired(placed)
+        self._begin_subject.set()
+        if not finished:
+            self._repair()
+            if self._scenario.expect.recovers:
+                await self._recover()
+            elif not self._subject_over.is_set():
+                with trio.move_on_after(self._scenario.recover_s):
+                    await self._subject_over.wait()
+        self._step("the subject is to close")
+        self._finish.set()
+        if self._begin_subject.is_set():
+            with trio.move_on_after(self._scenario.recover_s):
+                await self._closed.wait()
+        self._repair()
+
+    def _arm_next_meeting(self, steps: Sequence[Any], number: int) -> None:
+        """The fault that the next attempt is to meet is in place before the connection ends."""
+        following = steps[number + 1] if number + 1 < len(steps) else None
+        if isinstance(following, Fault) and is_met(following):
+            self._armed = {number + 1: self._place(following)}
+
+    def _place(self, step: Inject | Cut | Fault) -> PlacedFault:
+        if isinstance(step, Inject):
+            placed = self._server.place(step.injection())
+        else:
+            placed = self._server.fault(step.fault if isinstance(step, Cut) else step)
+        self._placed.append((repr(step), placed))
+        self._add(Placed(self._now(), placed.name))
+        return placed
+
+    def _repair(self) -> None:
+        for told, placed in self._placed:
+            placed.remove()
+            if not placed.count and self._scenario.expect.all_fire:
+                self._judge.break_rule("FaultsFire", f"{told} never fired")
+        self._placed.clear()
+
+    async def _wait_fired(self, placed: PlacedFault) -> None:
+        self._begin_subject.set()
+        with trio.move_on_after(self._scenario.recover_s) as limit:
+            await self._unless_over(placed.fired.wait)
+        if limit.cancelled_caught and self._scenario.expect.all_fire:
+            self._judge.break_rule("FaultsFire", f"{placed!r} did not fire in time")
+
+    async def _unless_over(self, act: Callable[..., Any], *args: Any) -> None:
+        """Await something, but no longer than the subject lives."""
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await self._subject_over.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            await act(*args)
+            nursery.cancel_scope.cancel()
+
+    def _is_live(self) -> bool:
+        wanted = set(self._scenario.symbols)
+        return any(
+            wanted <= set(connection.subscriptions)
+            for connection in self._server.connections.values()
+        )
+
+    async def _wait_live(self) -> bool:
+        """Wait until the subject is connected and has subscribed, for a bounded time."""
+        self._begin_subject.set()
+        with trio.move_on_after(self._scenario.recover_s):
+            while not self._is_live() and not self._subject_over.is_set():
+                await self._changed.wait()
+        return self._is_live()
+
+    async def _serve(self, step: Serve) -> None:
+        await self._wait_live()
+        for _ in range(step.count):
+            if self._subject_over.is_set():
+                return
+            await self._send_next()
+            if step.interval_s:
+                await trio.sleep(step.interval_s)
+
+    async def _send_next(self) -> None:
+        symbols = self._scenario.symbols
+        symbol = symbols[self._turn % len(symbols)]
+        self._turn += 1
+        message = self._server.prices.next(symbol)
+        for connection in list(self._server.connections.values()):
+            if symbol in connection.subscriptions:
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    # A peer that does not read is no reason for the venue to stand still.
+                    with trio.move_on_after(1.0):
+                        await connection.send_messages([message])
+
+    async def _recover(self) -> None:
+        """The faults are over: within a bound the subject has to deliver what is sent now."""
+        self._step("the faults are over")
+        self._pause_s = 0.0
+        self._hurry.set()
+        with trio.move_on_after(self._scenario.recover_s) as limit:
+            await self._wait_live()
+            marks = dict(self._server.prices.sequences)
+            while not self._subject_over.is_set() and not self._is_fresh(marks):
+                await self._send_next()
+                await trio.sleep(0.1)
+        if self._subject_over.is_set():
+            self._judge.break_rule("Liveness", "the subject gave up")
+        elif limit.cancelled_caught:
+            self._judge.break_rule(
+                "Liveness", f"no fresh data within {self._scenario.recover_s:g} s of the last fault"
+            )
+
+    def _is_fresh(self, marks: dict[str, int]) -> bool:
+        return all(
+            self._fresh.get(symbol, 0) > marks.get(symbol, 0) for symbol in self._scenario.symbols
+        )
+
+    # --- what the server tells ---
+
+    def happened(self, attempt: int, event: str) -> None:
+        if event == "message":
+            return
+        self._add(Happened(self._now(), attempt, event))
+        if event == "dialled" or event == "accepted":
+            self._gauge_streams()
+
+    def _gauge_streams(self) -> None:
+        open_streams = self._server.open_streams
+        self._add(Gauged(self._now(), "open streams", open_streams, self._contract.connections))
+
+    def sent(self, attempt: int, message: dict[str, Any], *, intact: bool) -> None:
+        if message.get("type") == "price":
+            self._add(
+                Sent(
+                    self._now(), attempt, message["symbol"], message["sequence"],
+                    message["price"], message["size"], message["side"], message["time"], intact,
+                )
+            )  # fmt: skip
+
+    def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None:
+        self._add(Requested(self._now(), attempt, kind, tuple(symbols)))
+
+    def fired(self, placed: PlacedFault, attempt: int) -> None:
+        self._coverage.add((placed.name.rpartition("-")[0], self._phase()))
+        self._add(
+            Fired(self._now(), placed.name, attempt, placed.fault.taints, placed.fault.delays)
+        )
+
+    def _phase(self) -> str:
+        if self._state == "connected":
+            return "live" if self._is_live() else "subscribing"
+        return self._state
+
+    def removed(self, placed: PlacedFault) -> None:
+        self._add(Removed(self._now(), placed.name))
+
+    # --- the end ---
+
+    def _check_nothing_left(self, before: Any) -> None:
+        after = trio.lowlevel.current_statistics()
+        if after.tasks_living != before.tasks_living:
+            left = after.tasks_living - before.tasks_living
+            self._judge.break_rule("NothingLeft", f"{left} task(s) still live")
+        if self._server.open_streams:
+            self._judge.break_rule(
+                "NothingLeft", f"{self._server.open_streams} stream(s) are still open"
+            )
+        deadline = trio.current_time() + after.seconds_to_next_deadline
+        if math.isinf(before.seconds_to_next_deadline) and not math.isinf(deadline):
+            self._judge.break_rule("NothingLeft", "a timer is still set")
+
+    def _check_expectations(self) -> None:
+        expect, broken = self._scenario.expect, self._judge.break_rule
+        records = self._seen
+        failures = [r.failure for r in records if isinstance(r, Moved) and r.failure]
+        if not _contains(failures, expect.failures):
+            broken("Expected", f"failures {list(expect.failures)}, and there were {failures}")
+        reasons = {r.reason for r in records if isinstance(r, Lost)}
+        if not set(expect.gaps) <= reasons:
+            broken("Expected", f"gaps {list(expect.gaps)}, and there were {sorted(reasons)}")
+        if expect.lossless and reasons:
+            broken("Expected", f"no loss, and there were gaps: {sorted(reasons)}")
+        malformed = sum(isinstance(r, Malformed) for r in records)
+        if malformed < expect.malformed:
+            broken("Expected", f"{expect.malformed} malformed messages, and {malformed} were told")
+        refused = sum(isinstance(r, Refused) for r in records)
+        if refused < expect.refused:
+            broken("Expected", f"{expect.refused} refusals, and {refused} were told")
+        if expect.connections not in (None, self._server.accepted):
+            broken("Expected", f"{expect.connections} connections, not {self._server.accepted}")
+        if not _contains(self._server.close_codes, expect.close_codes):
+            broken("Expected", f"Close {list(expect.close_codes)}, not {self._server.close_codes}")
+        raised = [r.kind for r in records if isinstance(r, Failed)]
+        if (raised[-1] if raised else None) != expect.raises:
+            broken("Expected", f"{expect.raises or 'no error'}, and it raised {raised}")
+        waits = [r.wait_s for r in records if isinstance(r, Moved) and r.wait_s is not None]
+        if expect.wait_s and (waits or [0.0])[0] < expect.wait_s - 0.001:
+            broken("Expected", f"a wait of {expect.wait_s:g} s, and it waits {waits[:1]}")
+
+
+def _contains(told: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Whether `wanted` are among `told`, in order."""
+    remaining = iter(told)
+    return all(any(one == item for item in remaining) for one in wanted)

@@ -1,0 +1,295 @@
+"""Scenarios as data: the steps of a run, its faults, and what is to come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from feedhandler.errors import ConfigError
+from feedhandler_testing.board import Injection
+from feedhandler_testing.checks import at_least, check_seed, not_negative, one_of, positive
+from feedhandler_testing.faults.base import Fault, Layer, hooks_of
+from feedhandler_testing.triggers import AT_ONCE, Messages, OnConnection, Trigger
+
+__all__ = ["Cut", "Expect", "Finish", "Inject", "Repair", "Scenario", "Serve", "Step", "Wait"]
+
+
+@frozen
+class Step:
+    """Base of all steps."""
+
+
+@frozen
+class Serve(Step):
+    """Wait until the subject is connected and subscribed; then send `count` prices.
+
+    They go to the symbols in turn, one each `interval_s` seconds, connected or not.
+    """
+
+    count: int = field(validator=at_least(1))
+    interval_s: float = field(default=0.1, validator=not_negative, kw_only=True)
+
+
+@frozen
+class Wait(Step):
+    """The venue has nothing to say for `for_s` seconds."""
+
+    for_s: float = field(validator=positive)
+
+
+@frozen
+class Cut(Step):
+    """A fault that ends the connection, once there is one: wait until it has acted."""
+
+    fault: Fault = field()
+
+    @fault.validator
+    def _strikes(self, _: object, value: object) -> None:
+        if not isinstance(value, Fault) or "strike" not in hooks_of(type(value)):
+            raise ConfigError(
+                "fault", value, "does not act on a connection by itself",
+                mend="use Reset(), End() or Close(1012), or Inject(...) for others",
+            )  # fmt: skip
+        if value.lasting:
+            raise ConfigError(
+                "fault", value, "lasts, and a cut is over at once",
+                mend=f"use Inject({type(value).__name__}(), for_s=5)",
+            )  # fmt: skip
+
+
+@frozen
+class Inject(Step):
+    """Put a fault in place and go on; the fields are those of `Injection`."""
+
+    fault: Fault
+    after: Trigger = AT_ONCE
+    chance: float = field(default=1.0, kw_only=True)
+    every: int = field(default=1, kw_only=True)
+    times: int | None = field(default=None, kw_only=True)
+    for_s: float | None = field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        self.injection()
+
+    def injection(self) -> Injection:
+        return Injection(
+            self.fault, self.after, chance=self.chance, every=self.every, times=self.times,
+            for_s=self.for_s,
+        )  # fmt: skip
+
+
+@frozen
+class Repair(Step):
+    """Take all faults away."""
+
+
+@frozen
+class Finish(Step):
+    """The subject is closed here, with the faults in place; only the last step can be this."""
+
+
+def _strings(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
+@frozen(kw_only=True)
+class Expect:
+    """What is to come of a run, beside the rules that every run is held to.
+
+    `recovers`: connected, subscribed and fresh within `Scenario.recover_s` after the last step.
+    `raises`: the class of the error with which the subject gives up. `failures`: the kinds of
+    failure that it reports, in this order, with others between them. `gaps`: reasons of gaps that
+    it announces. `malformed`, `refused`: how many of these it reports, at least. `connections`:
+    how many are accepted in all. `close_codes`: what it sends in its Close frames, in this order.
+    `wait_s`: how long it waits, at least, between its first failure and its next attempt.
+    `lossless`: it announces no gap. `all_fire`: every fault that was put in place has acted.
+    """
+
+    recovers: bool = True
+    raises: str | None = None
+    failures: tuple[str, ...] = field(default=(), converter=_strings)
+    gaps: tuple[str, ...] = field(default=(), converter=_strings)
+    malformed: int = field(default=0, validator=at_least(0))
+    refused: int = field(default=0, validator=at_least(0))
+    connections: int | None = None
+    close_codes: tuple[int, ...] = field(default=(), converter=tuple)
+    wait_s: float = field(default=0.0, validator=not_negative)
+    lossless: bool = False
+    all_fire: bool = True
+
+
+def _steps(value: Iterable[Step | Fault]) -> tuple[Step | Fault, ...]:
+    return tuple(value)
+
+
+@frozen(kw_only=True)
+class Scenario:
+    """A run, as a value.
+
+    ```python
+    Scenario(seed=7, steps=[Serve(500), Cut(Reset()), Reject(429, retry_after_s=7), Serve(500)])
+    ```
+
+    A step is a `Step`, or a fault: one that acts before there is a connection is met by the next
+    attempt, and the run waits until it was; any other is put in place. After the last step all
+    faults end, and within `recover_s` virtual seconds the subject has to be well again.
+
+    `settings` are those of `feedhandler.FeedConfig`, as in TOML, for this handler's tests;
+    `consumer_pause_s` is how long the consumer takes for each event. `network` is ``memory``, or
+    ``tcp`` or ``tls`` for what only real sockets can show (in real time, not repeatable).
+
+    Raises `ConfigError` with the path of the first thing that is impossible.
+    """
+
+    seed: int = 0
+    steps: tuple[Step | Fault, ...] = field(converter=_steps)
+    name: str = ""
+    symbols: tuple[str, ...] = field(default=("BTC-USD", "ETH-USD"), converter=_strings)
+    settings: Mapping[str, Any] = field(factory=dict)
+    consumer_pause_s: float = field(default=0.0, validator=not_negative)
+    heartbeat_s: float | None = None
+    recover_s: float = field(default=120.0, validator=positive)
+    network: str = field(default="memory", validator=one_of(("memory", "tcp", "tls")))
+    expect: Expect = Expect()
+
+    def __attrs_post_init__(self) -> None:
+        check_seed(self.seed)
+        if not self.steps:
+            raise ConfigError("steps", (), "is empty", mend="begin with Serve(10)")
+        if not self.symbols:
+            raise ConfigError("symbols", (), "is empty", mend="use for example ('BTC-USD',)")
+        for number, step in enumerate(self.steps):
+            self._check_step(number, step)
+
+    def _check_step(self, number: int, step: object) -> None:
+        path = f"steps[{number}]"
+        if not isinstance(step, Step | Fault):
+            raise ConfigError(path, step, "is no step", mend="use Serve, Wait, Cut, a fault, …")
+        if isinstance(step, Finish) and number != len(self.steps) - 1:
+            raise ConfigError(path, step, "nothing can follow the end", mend="put Finish() last")
+        before, after = self.steps[:number], self.steps[number + 1 :]
+        fault, trigger = _what_is_injected(step)
+        if not self.expect.all_fire and not isinstance(step, Fault):
+            return
+        if isinstance(step, Fault) and _is_met(step) and _is_live(before):
+            raise ConfigError(
+                path, step, "meets an attempt to connect, and nothing ends the connection before",
+                mend="put Cut(Reset()) before it",
+            )  # fmt: skip
+        if fault is None:
+            return
+        served = sum(later.count for later in after if isinstance(later, Serve))
+        for one in _parts(trigger):
+            if isinstance(one, Messages) and one.count > served:
+                raise ConfigError(
+                    f"{path}.after", one, f"can never happen: {served} messages follow it",
+                    mend=f"use Messages({served // 2}), or serve more after it",
+                )  # fmt: skip
+            if isinstance(one, OnConnection) and one.number > 1 and not _may_end(self.steps):
+                raise ConfigError(
+                    f"{path}.after", one, "can never happen: nothing ends the first connection",
+                    mend="add Cut(Reset()), or use OnConnection(1)",
+                )  # fmt: skip
+        if fault.layer is not Layer.CLOCK and served == 0 and _needs_messages(fault):
+            raise ConfigError(
+                path, fault, "can never act: no message is sent after it",
+                mend="put Serve(...) after it",
+            )  # fmt: skip
+
+    @property
+    def duration_s(self) -> float:
+        """How long the steps take by themselves, in virtual seconds."""
+        return sum(
+            step.count * step.interval_s if isinstance(step, Serve) else step.for_s
+            for step in self.steps
+            if isinstance(step, Serve | Wait)
+        )
+
+    def literal(self) -> str:
+        """The scenario as Python source, without what is at its default."""
+        return literal_of(self)
+
+
+def is_met(fault: Fault) -> bool:
+    """Whether a fault meets an attempt to connect."""
+    return fault.layer is Layer.CONNECTING
+
+
+_is_met = is_met
+
+
+def _what_is_injected(step: object) -> tuple[Fault | None, Trigger | None]:
+    match step:
+        case Inject():
+            return step.fault, step.after
+        case Cut():
+            return step.fault, None
+        case Fault():
+            return step, None
+    return None, None
+
+
+def _parts(trigger: Trigger | None) -> list[Trigger]:
+    if trigger is None:
+        return []
+    return list(getattr(trigger, "triggers", [trigger]))
+
+
+def _is_live(before: Iterable[Step | Fault]) -> bool:
+    """Whether, after these steps, the subject is connected and nothing is to change that."""
+    live = False
+    for step in before:
+        if isinstance(step, Serve | Wait):
+            live = True
+        elif isinstance(step, Cut) or (isinstance(step, Inject) and _ends(step.fault)):
+            live = False
+    return live
+
+
+def _may_end(steps: Iterable[Step | Fault]) -> bool:
+    return any(_what_is_injected(step)[0] is not None for step in steps)
+
+
+_HARMLESS = frozenset({"message", "shift_s"})
+
+
+def _ends(fault: Fault) -> bool:
+    """Whether a fault may end the connection."""
+    return not hooks_of(type(fault)) <= _HARMLESS
+
+
+def _needs_messages(fault: Fault) -> bool:
+    """Whether a fault acts on messages of the venue alone."""
+    return hooks_of(type(fault)) == {"frame"}
+
+
+def literal_of(value: Any, *, as_list: bool = False) -> str:
+    """An attrs value as Python source, without what is at its default."""
+    if isinstance(value, tuple | list):
+        inner = ", ".join(literal_of(item) for item in value)
+        if as_list or isinstance(value, list):
+            return f"[{inner}]"
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if not attrs.has(type(value)) or isinstance(value, type):
+        return repr(value)
+    told = []
+    for one in attrs.fields(type(value)):
+        if not one.init:
+            continue
+        given = getattr(value, one.name)
+        default = one.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class to attrs
+            default = default.factory()
+        if given != default or default is attrs.NOTHING:
+            text = literal_of(given, as_list=one.converter is not None)
+            told.append(f"{one.name}={text}" if one.kw_only else text)
+            continue
+        if not one.kw_only:
+            rest = [f for f in attrs.fields(type(value)) if f.init and not f.kw_only]
+            later = rest[rest.index(one) + 1 :]
+            if any(getattr(value, f.name) != f.default for f in later):
+                told.append(literal_of(given))
+    return f"{type(value).__name__}({', '.join(told)})"

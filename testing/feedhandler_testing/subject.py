@@ -1,0 +1,180 @@
+"""What a scenario is run against: any async context manager that yields events."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import field, frozen
+
+from feedhandler import (
+    DEFAULT_POLICIES,
+    BackoffConfig,
+    BreakerConfig,
+    DecodeFailed,
+    FailureKind,
+    FailurePolicy,
+    FeedConfig,
+    FeedStateChanged,
+    Gap,
+    PriceUpdate,
+    PriceVenue,
+    SubscriptionFailed,
+    feed_config_from_mapping,
+    open_feed,
+)
+from feedhandler.abc import Clock, Dialer
+from feedhandler_testing.trace import (
+    Delivered,
+    Lost,
+    Malformed,
+    Moved,
+    Record,
+    Refused,
+)
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Contract", "FeedSubject", "MockVenue", "Subject", "observe"]
+
+
+@frozen
+class MockVenue:
+    """What a subject is to connect to.
+
+    `dial` makes the streams (`url` names no real host on a memory network); `clock` is the wall
+    clock to stamp with, and all chance (jitter, masks, keys) is to be drawn from `rng`, if runs
+    are to be repeatable. `settings` are the scenario's.
+    """
+
+    url: str
+    dial: Dialer
+    symbols: tuple[str, ...]
+    clock: Clock
+    rng: Random
+    settings: Mapping[str, Any] = field(factory=dict)
+    ssl_context: ssl.SSLContext | None = None
+
+
+@frozen(kw_only=True)
+class Contract:
+    """What a subject promises, and is held to; `None` where it promises nothing.
+
+    `connections` is how many it may have open at once. `pace_s` is the least time between two
+    requests, `ack_deadline_s` between two for the same subscription. `close_s` bounds its closing.
+    """
+
+    connections: int = 1
+    backoff: BackoffConfig | None = None
+    breaker: BreakerConfig | None = None
+    policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES
+    pace_s: float = 0.0
+    ack_deadline_s: float | None = None
+    asks_silent_again: bool = False
+    close_s: float = 10.0
+
+
+class Subject(Protocol):
+    """Something that connects to a venue and yields events.
+
+    A subject may also have `observe(event, at_s)`, which turns an event into a `trace.Record` or
+    `None` (default: `observe`, for this library's events); `contract(settings)`; and
+    `gauges(events)`, which gives `trace.Gauged` values' name, value and bound.
+    """
+
+    def __call__(self, mock: MockVenue, /) -> AbstractAsyncContextManager[AsyncIterable[Any]]: ...
+
+
+def observe(event: object, at_s: float) -> Record | None:
+    """What an event of this library says; `None` if nothing that a rule is about."""
+    match event:
+        case PriceUpdate():
+            return Delivered(
+                at_s, event.symbol, event.sequence, str(event.price), str(event.size),
+                event.side.value, event.venue_time_ns, event.recv_ns, event.epoch,
+            )  # fmt: skip
+        case Gap():
+            return Lost(
+                at_s, event.symbol, event.reason.value, event.from_sequence, event.to_sequence,
+                event.missing,
+            )  # fmt: skip
+        case FeedStateChanged():
+            wait_ns = event.next_attempt_ns
+            return Moved(
+                at_s, event.old.value, event.new.value,
+                event.failure.value if event.failure else None,
+                type(event.error).__name__ if event.error else None,
+                getattr(event.error, "retry_after_s", None),
+                event.attempt,
+                None if wait_ns is None else (wait_ns - event.recv_ns) / 1e9,
+                event.breaker_open, event.epoch, event.recv_ns,
+            )  # fmt: skip
+        case DecodeFailed():
+            return Malformed(at_s, event.error.path)
+        case SubscriptionFailed():
+            return Refused(at_s, event.error.symbol)
+    return None
+
+
+_READ_EVENTS = 131_072 // 20
+
+_SETTINGS: Mapping[str, Any] = {
+    "connection": {
+        "connect_timeout_s": 5.0,
+        "heartbeat_interval_s": 5.0,
+        "pong_deadline_s": 12.0,
+        "frame_stale_s": 15.0,
+    },
+    "backoff": {"max_retries": 0},
+}
+
+
+def settings_with(settings: Mapping[str, Any]) -> FeedConfig:
+    """A quick feed's configuration, with a scenario's settings."""
+    merged = {key: dict(value) for key, value in _SETTINGS.items()}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and key in merged:
+            merged[key].update(value)
+        else:
+            merged[key] = value
+    return feed_config_from_mapping(merged)
+
+
+@frozen
+class FeedSubject:
+    """This library's own feed: `open_feed(PriceVenue(...))` with the scenario's settings."""
+
+    policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES
+
+    @contextlib.asynccontextmanager
+    async def __call__(self, mock: MockVenue) -> AsyncIterator[AsyncIterable[Any]]:
+        async with open_feed(
+            PriceVenue(mock.url, dial=mock.dial),
+            mock.symbols,
+            config=settings_with(mock.settings),
+            policies=self.policies,
+            clock=mock.clock,
+            rng=mock.rng,
+            ssl_context=mock.ssl_context,
+        ) as feed:
+            yield feed
+
+    def contract(self, settings: Mapping[str, Any]) -> Contract:
+        config = settings_with(settings)
+        return Contract(
+            backoff=config.backoff,
+            breaker=config.breaker,
+            policies=self.policies,
+            pace_s=config.subscribe_pace_s,
+            ack_deadline_s=config.ack_deadline_s,
+            asks_silent_again=config.symbol_stale_s is not None,
+            close_s=config.connection.close_timeout_s,
+        )
+
+    def gauges(self, feed: Any) -> Iterable[tuple[str, float, float]]:
+        # A read's worth can be over the bound (see `ConnectionConfig`).
+        yield "waiting events", feed.waiting, feed.buffer_events + _READ_EVENTS

@@ -1,0 +1,246 @@
+"""What happened in a run, in order: values that rules read, and lines that people do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import attrs
+from attrs import field, frozen
+
+__all__ = [
+    "Delivered",
+    "Failed",
+    "Fired",
+    "Gauged",
+    "Happened",
+    "Lost",
+    "Malformed",
+    "Moved",
+    "Placed",
+    "Record",
+    "Refused",
+    "Removed",
+    "Requested",
+    "Sent",
+    "Stepped",
+    "Trace",
+    "line_of",
+]
+
+
+@frozen
+class Record:
+    """Base: something that happened `at_s` seconds after the run began."""
+
+    at_s: float
+
+
+# --- what the mock saw ---
+
+
+@frozen
+class Happened(Record):
+    """One of `triggers.EVENTS`, on the client's nth attempt to connect."""
+
+    attempt: int
+    event: str
+
+
+@frozen
+class Sent(Record):
+    """A message of the venue went out; not `intact`: it was kept back or spoiled by a fault.
+
+    `number` is the symbol's sequence; the other fields are as in the message, digit for digit.
+    """
+
+    attempt: int
+    symbol: str
+    number: int
+    price: str
+    size: str
+    side: str
+    time_ns: int
+    intact: bool
+
+
+@frozen
+class Requested(Record):
+    """The client asked to ``subscribe`` or ``unsubscribe``."""
+
+    attempt: int
+    kind: str
+    symbols: tuple[str, ...]
+
+
+@frozen
+class Placed(Record):
+    """A fault was put in place."""
+
+    fault: str
+
+
+@frozen
+class Fired(Record):
+    """A fault acted, on the client's nth attempt to connect."""
+
+    fault: str
+    attempt: int
+    taints: bool
+    delays: bool
+
+
+@frozen
+class Removed(Record):
+    """A fault was taken away."""
+
+    fault: str
+
+
+# --- what the subject said ---
+
+
+@frozen
+class Delivered(Record):
+    """A price reached the subject's consumer; `recv_ns` is when it says that it was received."""
+
+    symbol: str
+    number: int
+    price: str
+    size: str
+    side: str
+    time_ns: int | None
+    recv_ns: int
+    epoch: int
+
+
+@frozen
+class Lost(Record):
+    """The subject announced that data of `symbol` (`None`: of any) is missing.
+
+    `first` and `last` bound the missing sequence numbers, both inclusive (`None`: not known).
+    """
+
+    symbol: str | None
+    reason: str
+    first: int | None
+    last: int | None
+    missing: int | None
+
+
+@frozen
+class Moved(Record):
+    """The subject's connection changed its state.
+
+    `failure` is why, where it was a failure; `retry_after_s` is what the venue asked for, and
+    `wait_s` how long the subject means to wait before the next attempt (`None`: there is none).
+    `since_s` is when that was: before `at_s`, where the consumer is slow.
+    """
+
+    old: str
+    new: str
+    failure: str | None
+    error: str | None
+    retry_after_s: float | None
+    attempt: int
+    wait_s: float | None
+    breaker_open: bool
+    epoch: int
+    recv_ns: int
+    since_s: float = 0.0
+
+
+@frozen
+class Malformed(Record):
+    """The subject could not decode a message."""
+
+    path: str
+
+
+@frozen
+class Refused(Record):
+    """The subject reported a subscription that was refused."""
+
+    symbol: str | None
+
+
+@frozen
+class Failed(Record):
+    """Iterating over the subject raised an error: it has given up. `kind` is its class."""
+
+    kind: str
+    message: str
+
+
+@frozen
+class Gauged(Record):
+    """Something that has a bound was measured."""
+
+    name: str
+    value: float
+    bound: float
+
+
+# --- what the run did ---
+
+
+@frozen
+class Stepped(Record):
+    """A step of the scenario began, or a phase of the run."""
+
+    step: str
+
+
+def line_of(record: Record) -> str:
+    """One line of text; the same record gives the same line, byte for byte."""
+    fields = attrs.fields(type(record))[1:]
+    told = " ".join(f"{one.name}={_told(getattr(record, one.name))}" for one in fields)
+    return f"{record.at_s:14.6f} {type(record).__name__.lower():9} {told}"
+
+
+def _told(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return "-" if value is None else str(value)
+
+
+@attrs.define
+class Trace:
+    """The records of a run: each is given to the listeners at once; the last `keep` are kept.
+
+    `digest` stands for all of them: two runs with the same digest had the same lines.
+    """
+
+    keep: int | None = None
+    count: int = 0
+    _listeners: list[Callable[[Record], None]] = field(factory=list, repr=False)
+    _records: deque[Record] = field(init=False, repr=False)
+    _hash: hashlib._Hash = field(factory=hashlib.sha256, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._records = deque(maxlen=self.keep)
+
+    def listen(self, listener: Callable[[Record], None]) -> None:
+        self._listeners.append(listener)
+
+    def add(self, record: Record) -> None:
+        self.count += 1
+        self._records.append(record)
+        self._hash.update(line_of(record).encode())
+        self._hash.update(b"\n")
+        for listener in self._listeners:
+            listener(record)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def lines(self) -> list[str]:
+        """The records that were kept, a line each."""
+        return [line_of(record) for record in self._records]
