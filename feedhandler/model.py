@@ -55,6 +55,7 @@ class GapReason(enum.Enum):
     CHECKSUM = "checksum"
     CROSSED = "crossed"
     DEPTH = "depth"
+    UNSUBSCRIBED = "unsubscribed"
 
 
 class Trust(enum.Enum):
@@ -180,7 +181,7 @@ class Gap:
     `of_book` tells that it is the symbol's order book that has the hole, and then the numbers are
     those of the book: it is whole again with the next `BookSnapshot`, which makes up for all before
     it. `CHECKSUM`, `CROSSED` and `DEPTH` name the message after which the book was found wrong, or
-    too deep.
+    too deep; `UNSUBSCRIBED` the first that is not followed any more.
     """
 
     symbol: str | None

@@ -271,9 +271,15 @@ class Feed:
     def unsubscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols no longer. Data that is on its way may still arrive.
 
-        Raises `ConfigError` as `subscribe()` does.
+        Of an order book that has come a `Gap` says that it ends here. Raises `ConfigError` as
+        `subscribe()` does.
         """
-        self._subscriptions.unwant(check_subscriptions(self.venue, symbols, channels))
+        ended = check_subscriptions(self.venue, symbols, channels)
+        had = {symbol for symbol, of_book in self._subscriptions.streams() if of_book}
+        self._subscriptions.unwant(ended)
+        for symbol in dict.fromkeys(subscription.symbol for subscription in ended):
+            if symbol in had and not self._subscriptions.wants_book(symbol):
+                self._end_book(symbol)
 
     def reconnect(self, reason: str = "asked for by the application") -> None:
         """Drop the live connection and make a new one, through the back-off."""
@@ -514,6 +520,27 @@ class Feed:
     def _book_image(self, symbol: str) -> BookSnapshot | None:
         session = self._session
         return session.book_image(symbol) if isinstance(session, BookSession) else None
+
+    def _end_book(self, symbol: str) -> None:
+        last = self._last_sequence(symbol, of_book=True)
+        if last is None or self._ended:
+            return
+        self._counters.gaps += 1
+        now_ns = self._clock.time_ns()
+        gap = Gap(
+            symbol=symbol,
+            reason=GapReason.UNSUBSCRIBED,
+            from_sequence=last + 1,
+            to_sequence=None,
+            from_ns=self._last_recv_ns,
+            to_ns=None,
+            missing=None,
+            recv_ns=now_ns,
+            venue=self.venue.name,
+            epoch=self._supervisor.epoch,
+            of_book=True,
+        )
+        self._publish([gap])
 
     def _book_images(self) -> list[Event]:
         """Every book that is whole and wanted, after all that was received."""

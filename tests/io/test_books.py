@@ -405,9 +405,13 @@ async def test_a_reconnect_makes_books_stale_then_suspect_then_whole_again(
         await reader.until_book("A", 8)
         connection.drop()
         book.delta({"10": "6"})
-        await reader.until(lambda event: isinstance(event, FeedStateChanged))
-        assert feed.book("A").trust is Trust.STALE
-        found = await reader.until_book("A", 9)
+        found = []
+        trusts = []
+        while not (found and isinstance(found[-1], BookSnapshot)):
+            found += await reader.until(lambda _: True)
+            trusts.append(feed.book("A").trust)
+        # down; up again, a gap of the prices, one of the book; and the snapshot
+        assert trusts == [Trust.STALE, *[Trust.SUSPECT] * 3, Trust.VERIFIED]
         assert [(gap.of_book, gap.from_sequence, gap.reason) for gap in gaps(found)] == [
             (False, 501, GapReason.RECONNECT), (True, 9, GapReason.RECONNECT),
         ]  # fmt: skip
@@ -431,9 +435,12 @@ async def test_prices_and_books_of_a_symbol_are_told_apart(
         feed.unsubscribe(["A"], channels=["book"])
         assert await connection.receive() == (SUBSCRIBE % "A").replace("sub", "unsub", 1)
         assert feed.book("A").trust is Trust.STALE
-        await wait_all_tasks_blocked()
+        server.books["A"].delta({"10": "9"})
         feed.subscribe(["A"], channels=["book"])
-        await reader.until_book("A", 8)
+        (ended,) = gaps(await reader.until(lambda event: isinstance(event, Gap)))
+        assert (ended.reason, ended.from_sequence) == (GapReason.UNSUBSCRIBED, 9)
+        assert feed.book("A").trust is Trust.SUSPECT, "what was missed meanwhile is not known"
+        await reader.until_book("A", 9)
         assert matches(feed.book("A"), server.books["A"])
 
 
@@ -522,6 +529,25 @@ async def test_one_more_subscriber_begins_with_the_books_as_they_are(
                 if isinstance(event, BookDelta):
                     break
             assert matches(shelf.top("A"), book)
+            assert matches(shelf.top("B"), server.books["B"])
+
+
+async def test_a_subscriber_of_a_feed_that_is_down_begins_with_no_book(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_books(server) as feed:
+        reader = Reader(feed)
+        await reader.begin()
+        server.reject_next(503, times=2)
+        next(iter(server.connections.values())).drop()
+        await reader.until(lambda event: isinstance(event, FeedStateChanged))
+        with feed.subscriber() as extra:
+            shelf = BookShelf()
+            async for event in extra:
+                shelf.fold([event])
+                if isinstance(event, BookSnapshot) and event.symbol == "B":
+                    break
+                assert shelf.top("B") is None
             assert matches(shelf.top("B"), server.books["B"])
 
 
