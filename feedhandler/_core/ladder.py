@@ -27,32 +27,42 @@ class ResyncLadder:
     # when its time is up; `math.inf` while the request has not gone out
     _due: dict[Subscription, float] = field(factory=dict, init=False)
     _tries: dict[Subscription, int] = field(factory=dict, init=False)
+    _whole: set[Subscription] = field(factory=set, init=False)
 
     def asked(self, subscriptions: Iterable[Subscription], *, now: float) -> None:
-        """A request for them has gone out: each is waited for."""
+        """A request for them has gone out: each that is not whole is waited for."""
         for subscription in subscriptions:
-            self._due[subscription] = now + self.deadline_s
+            if subscription not in self._whole:
+                self._due[subscription] = now + self.deadline_s
 
     def broken(self, subscription: Subscription) -> bool:
         """It is not whole, or the answer was of no use; tells whether to ask for it now."""
+        self._whole.discard(subscription)
         if self._due.get(subscription) == math.inf or self._tries.get(subscription, 0) > 1:
             return False
         self._try(subscription)
         return True
 
     def whole(self, subscription: Subscription) -> None:
-        """It is whole, or wanted no longer."""
+        """It is whole."""
+        self.forget(subscription)
+        self._whole.add(subscription)
+
+    def forget(self, subscription: Subscription) -> None:
+        """It is wanted no longer."""
         self._due.pop(subscription, None)
         self._tries.pop(subscription, None)
+        self._whole.discard(subscription)
 
-    def overdue(self, *, now: float) -> list[Subscription]:
-        """Those to ask for now, because their time is up and tries are left."""
-        due = [
-            s for s, at in self._due.items() if now >= at and self._tries.get(s, 0) < self.max_tries
-        ]
-        for subscription in due:
-            self._try(subscription)
-        return due
+    def unasked(self) -> list[Subscription]:
+        """Those to ask for whose request has not gone out."""
+        return [subscription for subscription, at in self._due.items() if at == math.inf]
+
+    def try_overdue(self, *, now: float) -> None:
+        """Those whose time is up are to be asked for, where tries are left."""
+        for subscription, at in [*self._due.items()]:
+            if now >= at and self._tries.get(subscription, 0) < self.max_tries:
+                self._try(subscription)
 
     def exhausted(self, *, now: float) -> list[Subscription]:
         """Those whose last try has failed; they are forgotten."""
@@ -62,7 +72,7 @@ class ResyncLadder:
             if now >= at and self._tries.get(s, 0) >= self.max_tries
         ]
         for subscription in lost:
-            self.whole(subscription)
+            self.forget(subscription)
         return lost
 
     def postpone(self, *, now: float) -> None:
@@ -75,6 +85,7 @@ class ResyncLadder:
         """A new connection: nothing was asked for on it."""
         self._due.clear()
         self._tries.clear()
+        self._whole.clear()
 
     def wake_at(self) -> float:
         """When the next deadline is; `math.inf` if there is none."""

@@ -87,7 +87,7 @@ class SubscriptionKeeper:
         gone = list(subscriptions)
         self._book.unwant(gone)
         for subscription in gone:
-            self._ladder.whole(subscription)
+            self._ladder.forget(subscription)
         self._notify()
 
     # --- what the venue says ---
@@ -101,13 +101,12 @@ class SubscriptionKeeper:
 
     def refuse(self, subscription: Subscription) -> None:
         self._book.refuse(subscription)
-        self._ladder.whole(subscription)
+        self._ladder.forget(subscription)
         self._notify()
 
     def resync(self, subscription: Subscription) -> None:
         """The book of `subscription` is not whole: it is asked for anew, unless it was just now."""
         if self._book.wants(subscription) and self._ladder.broken(subscription):
-            self._book.ask_again([subscription])
             self._notify()
 
     def synced(self, subscription: Subscription) -> None:
@@ -169,7 +168,9 @@ class SubscriptionKeeper:
         for subscription in self._ladder.exhausted(now=now):
             tries = self._ladder.max_tries
             self._give_up(f"no book of {subscription.symbol} became whole in {tries} tries")
-        self._book.ask_again(self._ladder.overdue(now=now))
+        self._ladder.try_overdue(now=now)
+        # A late answer to the request before may have confirmed them meanwhile.
+        self._book.ask_again(self._ladder.unasked())
         return self._ladder.wake_at()
 
     def _is_book(self, subscription: Subscription) -> bool:

@@ -61,7 +61,7 @@ from feedhandler.codec import (
     are_plain,
 )
 from feedhandler.config import valid_url
-from feedhandler.errors import DecodeError
+from feedhandler.errors import ConfigError, DecodeError
 from feedhandler.model import BookSnapshot, Event, PriceUpdate, Side
 from feedhandler.venues.price_book import BOOK_CHANNEL, BOOK_KINDS, PriceBooks
 
@@ -86,6 +86,13 @@ class PriceVenue:
     name: str = field(default="price", kw_only=True)
     dial: Dialer | None = field(default=None, kw_only=True, repr=False)
     book_levels: int = field(default=MAX_LEVELS, kw_only=True)
+
+    @book_levels.validator
+    def _check_book_levels(self, _: object, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(
+                "book_levels", value, "must be a whole number of at least 1", mend="use 65_536"
+            )
 
     @property
     def channels(self) -> Sequence[str]:

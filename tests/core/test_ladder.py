@@ -10,16 +10,20 @@ from feedhandler.abc import Subscription
 A, B = Subscription("book", "A"), Subscription("book", "B")
 
 
+def overdue(ladder: ResyncLadder, *, now: float) -> list[Subscription]:
+    ladder.try_overdue(now=now)
+    return ladder.unasked()
+
+
 def test_no_snapshot_is_asked_about_at_each_deadline_and_then_given_up() -> None:
     ladder = ResyncLadder(5.0)
     ladder.asked([A, B], now=0.0)
     ladder.whole(B)
     assert ladder.wake_at() == 5.0
-    assert ladder.overdue(now=4.9) == []
+    assert overdue(ladder, now=4.9) == []
     for n in range(3):
         at = 5.0 + 5.0 * n
-        assert ladder.overdue(now=at) == [A]
-        assert ladder.overdue(now=at) == [], "it is asked for already"
+        assert overdue(ladder, now=at) == [A]
         assert ladder.wake_at() == math.inf
         ladder.asked([A], now=at)
     assert ladder.exhausted(now=19.9) == []
@@ -35,8 +39,8 @@ def test_a_book_that_breaks_is_asked_for_at_once_but_only_once() -> None:
     assert ladder.broken(A), "the first useless answer"
     ladder.asked([A], now=1.1)
     assert not ladder.broken(A), "the second has to wait for the deadline"
-    assert ladder.overdue(now=6.0) == []
-    assert ladder.overdue(now=6.1) == [A]
+    assert overdue(ladder, now=6.0) == []
+    assert overdue(ladder, now=6.1) == [A]
 
 
 def test_a_whole_book_has_all_its_tries_again() -> None:
@@ -57,3 +61,14 @@ def test_a_pause_and_a_new_connection_begin_anew() -> None:
     ladder.asked([A], now=0.0)
     ladder.reset()
     assert ladder.wake_at() == math.inf
+
+
+def test_a_whole_book_that_is_asked_for_is_not_waited_for() -> None:
+    ladder = ResyncLadder(5.0)
+    ladder.whole(A)
+    ladder.asked([A, B], now=0.0)
+    assert overdue(ladder, now=5.0) == [B]
+    assert ladder.broken(A)
+    assert ladder.unasked() == [B, A]
+    ladder.forget(B)
+    assert ladder.unasked() == [A]

@@ -370,6 +370,32 @@ async def test_a_venue_whose_snapshots_are_all_wrong_is_not_hammered(
         assert matches(feed.book("B"), server.books["B"])
 
 
+async def test_a_late_acknowledgement_does_not_stand_for_a_book(
+    autojump_clock: MockClock,
+) -> None:
+    book = MockBook("A", {"10": "1"}, {"11": "3"}, sequence=7)
+    acknowledged = {"type": "subscribed", "channel": "book", "symbols": ["A"]}
+    config = FeedConfig(subscribe_pace_s=1.0)
+    async with (
+        MockWebSocketServer(auto_ack=False) as server,
+        open_books(server, ["A"], config=config) as feed,
+    ):
+        reader = Reader(feed)
+        connection = await server.next_connection()
+        await connection.receive()
+        await send(connection, {**book.snapshot(), "checksum": 1}, acknowledged)
+        assert await connection.receive() == SUBSCRIBE % "A"
+        assert trio.current_time() == pytest.approx(1.0), "paced, and before its deadline"
+        await send(connection, book.snapshot())
+        await reader.until_book("A", 7)
+        # It is whole: that this request is not acknowledged does not end the connection.
+        for n in range(1, 60):
+            await trio.sleep(1)
+            await send(connection, book.delta({"10": str(n)}))
+        await reader.until_book("A", 66)
+        assert feed.statistics().connections == 1
+
+
 async def test_a_slow_consumer_is_no_reason_to_ask_again(autojump_clock: MockClock) -> None:
     config = FeedConfig(ack_deadline_s=2.0, buffer_events=4)
     async with (

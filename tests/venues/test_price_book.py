@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedhandler import BookDelta, BookSnapshot, DecodeError, Gap, GapReason, PriceVenue, Trust
+from feedhandler import (
+    BookDelta,
+    BookSnapshot,
+    ConfigError,
+    DecodeError,
+    Gap,
+    GapReason,
+    PriceVenue,
+    Trust,
+)
 from feedhandler.abc import (
     BookSession,
     BookVenue,
@@ -111,6 +120,12 @@ def test_a_book_that_is_too_deep_is_not_kept() -> None:
     gap, resync = decode(session, MockBook("A", {"1": "1", "2": "1", "3": "1"}).snapshot())
     assert (gap.reason, resync) == (GapReason.DEPTH, Resync(A))
     assert session.book_image("A") is None
+
+
+@pytest.mark.parametrize("levels", [0, True, 1.5])
+def test_a_depth_that_is_none_is_refused(levels: Any) -> None:
+    with pytest.raises(ConfigError, match="at least 1"):
+        PriceVenue("ws://host/", book_levels=levels)
 
 
 def test_books_and_prices_count_apart_and_mix_in_one_read() -> None:
