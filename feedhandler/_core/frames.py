@@ -74,13 +74,17 @@ class FrameSplitter:
         "_fragment_bytes",
         "_fragmented",
         "_have",
+        "_last_text_7",
         "_limit",
         "_need",
         "_position",
+        "_small",
     )
 
     def __init__(self, *, max_message_bytes: int) -> None:
         self._limit = max_message_bytes
+        self._small = min(max_message_bytes, _SMALL_BYTES)
+        self._last_text_7 = _TEXT_7 + min(max_message_bytes, 125)
         self._buffer = b""
         self._position = 0
         # A frame that is larger than one read is collected in chunks and joined once.
@@ -122,6 +126,8 @@ class FrameSplitter:
             return None
         while True:
             self._take_plain(messages)
+            if self._position == len(self._buffer):
+                return None
             if not self._take_one_plain(messages):
                 return self._take_unusual()
 
@@ -131,23 +137,33 @@ class FrameSplitter:
             return
         buffer = self._buffer
         position = self._position
-        end = len(buffer)
-        last = end - 4
+        last = len(buffer) - 4
         limit = self._limit
+        small = self._small
         append = messages.append
         unpack = _HEAD.unpack_from
+        payload_and_head = _PAYLOAD_AND_HEAD
         text_16 = _TEXT_16
+        text_7, last_text_7 = _TEXT_7, self._last_text_7
         try:
             while position <= last:
                 head, length = unpack(buffer, position)
-                if head == text_16 and 125 < length <= limit:
-                    start = position + 4
-                    stop = start + length
-                    if stop > end:
+                while True:  # small text: one call gives it and the head of what follows
+                    if head == text_16:
+                        if not 125 < length <= small:
+                            break
+                        start = position + 4
+                    elif text_7 <= head <= last_text_7:
+                        length = head - text_7
+                        start = position + 2
+                    else:
                         break
-                    append(buffer[start:stop].decode())
+                    stop = start + length
+                    if stop > last:
+                        break
+                    payload, head, length = payload_and_head[length](buffer, start)
+                    append(payload.decode())
                     position = stop
-                    continue
                 kind, second = head >> 8, head & 0xFF
                 start = position + 4
                 if second < 126:
@@ -156,7 +172,7 @@ class FrameSplitter:
                 elif second != 126 or length < 126:
                     break
                 stop = start + length
-                if kind not in _PLAIN or length > limit or stop > end:
+                if kind not in _PLAIN or length > limit or stop > last + 4:
                     break
                 payload = buffer[start:stop]
                 append(payload.decode() if kind == _FINAL_TEXT else payload)
@@ -318,7 +334,13 @@ def _parse_close(payload: bytes) -> tuple[int, str]:
 
 _HEAD = struct.Struct("!HH")
 _FINAL_TEXT = 0x81
-_TEXT_16 = 0x817E  # the head of most: whole, unmasked text with a length of 16 bits
+# The heads of most: whole, unmasked text with a length of 7 bits, which is to be added, or of 16.
+_TEXT_7, _TEXT_16 = 0x8100, 0x817E
+_SMALL_BYTES = 1_023
+# For each length, what reads that many bytes and the four after them.
+_PAYLOAD_AND_HEAD = tuple(
+    struct.Struct(f"!{length}sHH").unpack_from for length in range(_SMALL_BYTES + 1)
+)
 _PLAIN = frozenset({_FINAL_TEXT, 0x82})
 _OPCODES = frozenset(Opcode)
 # Those that may be sent (RFC 6455, section 7.4.1, and the IANA registry: 1012 and 1013).

@@ -118,7 +118,7 @@ class Feed:
         self._subscriptions = SubscriptionKeeper(
             venue, config, wanted, is_full=lambda: self.full, give_up=self.reconnect
         )
-        self._session: Session = venue.session()
+        self._use_session(venue.session())
         self._positions: dict[tuple[str, bool], int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
@@ -327,9 +327,8 @@ class Feed:
         epoch = batch.epoch
         events: list[Event] = []
         append = events.append
-        session = self._session
-        decode = session.decode
-        plain = session.decode_plain if isinstance(session, BatchSession) else None
+        decode = self._session.decode
+        plain = self._decode_plain
         data = False
         valid = 0
         messages = batch.messages
@@ -464,7 +463,7 @@ class Feed:
                 self._counters.gaps += len(gaps)
                 events += gaps
             self._counters.connections += 1
-            self._session = self.venue.session()
+            self._use_session(self.venue.session())
             self._subscriptions.reset()
         self._publish(events)
 
@@ -510,16 +509,15 @@ class Feed:
             )
 
     def _last_sequence(self, symbol: str, *, of_book: bool) -> int | None:
-        session = self._session
+        session, books = self._session, self._books
         if of_book:
-            return session.last_book_sequence(symbol) if isinstance(session, BookSession) else None
+            return books.last_book_sequence(symbol) if books is not None else None
         return session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
 
     # --- books ---
 
     def _book_image(self, symbol: str) -> BookSnapshot | None:
-        session = self._session
-        return session.book_image(symbol) if isinstance(session, BookSession) else None
+        return self._books.book_image(symbol) if self._books is not None else None
 
     def _end_book(self, symbol: str) -> None:
         last = self._last_sequence(symbol, of_book=True)
@@ -549,6 +547,12 @@ class Feed:
         return [image for image in images if image is not None]
 
     # --- inside ---
+
+    def _use_session(self, session: Session) -> None:
+        self._session = session
+        # Asked here and not at each read: what a protocol is asked takes longer than a message.
+        self._decode_plain = session.decode_plain if isinstance(session, BatchSession) else None
+        self._books = session if isinstance(session, BookSession) else None
 
     def _cut_off(self) -> None:
         """The consumer was too slow, and the policy is to disconnect."""

@@ -70,6 +70,13 @@ __all__ = ["PriceVenue"]
 CHANNEL = "price"
 
 
+def _check_levels(_: object, __: object, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            "book_levels", value, "must be a whole number of at least 1", mend="use 65_536"
+        )
+
+
 @frozen
 class PriceVenue:
     """A venue at `url` that sends plain price JSON; `dial` makes the stream (default: TCP).
@@ -85,14 +92,7 @@ class PriceVenue:
     url: str = field(validator=valid_url, repr=redact_url)
     name: str = field(default="price", kw_only=True)
     dial: Dialer | None = field(default=None, kw_only=True, repr=False)
-    book_levels: int = field(default=MAX_LEVELS, kw_only=True)
-
-    @book_levels.validator
-    def _check_book_levels(self, _: object, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(
-                "book_levels", value, "must be a whole number of at least 1", mend="use 65_536"
-            )
+    book_levels: int = field(default=MAX_LEVELS, kw_only=True, validator=_check_levels)
 
     @property
     def channels(self) -> Sequence[str]:
@@ -224,7 +224,8 @@ class PriceSession:
         if not self._plain:
             return updates
         append, decode, last = updates.append, self._decode, self._sequences.last_of
-        venue, new, event, low, high = self._venue, _Update, PriceUpdate, MIN_AMOUNT, MAX_AMOUNT
+        venue, low, high = self._venue, MIN_AMOUNT, MAX_AMOUNT
+        new, twin, event = object.__new__, _Update, PriceUpdate
         try:
             for message in messages[begin:] if begin else messages:
                 price = decode(message)
@@ -237,9 +238,16 @@ class PriceSession:
                 ):
                     break
                 last[symbol] = sequence
-                update = new(
-                    symbol, amount, size, price.side, sequence, price.time, recv_ns, venue, epoch
-                )
+                update = new(twin)
+                update.symbol = symbol
+                update.price = amount
+                update.size = size
+                update.side = price.side
+                update.sequence = sequence
+                update.venue_time_ns = price.time
+                update.recv_ns = recv_ns
+                update.venue = venue
+                update.epoch = epoch
                 update.__class__ = event
                 append(update)
         except REFUSALS:

@@ -96,16 +96,22 @@ class MockWebSocketConnection:
         await self._send_all([item for message in messages for item in self._faulted(message)])
 
     async def answer(self, messages: Iterable[dict[str, Any]]) -> None:
-        """Send what the venue owes; these count as no messages."""
+        """Send what the venue owes, in one write; of this only data counts as messages."""
+        data, count = b"", 0
         for message in messages:
-            for item, _ in self._faulted(message):
-                if isinstance(item, dict) and item.get("type") == "price":
-                    await self.send_messages([item])
+            for item, text in self._faulted(message):
+                if isinstance(item, dict) and "sequence" in item:
+                    count += 1
+                    data += self._framed(item, text)
                 elif isinstance(item, bytes):
-                    await self.send_frame(Opcode.BINARY, item)
+                    data += encode_frame(Opcode.BINARY, item)
                 else:
-                    text = encode_message(item) if isinstance(item, dict) else item
-                    await self._write(encode_frame(Opcode.TEXT, text.encode()), control=False)
+                    said = encode_message(item) if isinstance(item, dict) else item
+                    data += encode_frame(Opcode.TEXT, said.encode())
+        await self._write(data, control=False)
+        self.sent += count
+        self._board.events["message"] += count
+        await self._board.poll(self)
 
     def _passed(self, message: str | bytes) -> list[_Outgoing]:
         """Text that is a JSON object is open to the faults of the venue; it is sent as it is."""
@@ -273,17 +279,19 @@ class MockWebSocketConnection:
 
     async def run(self, received: _OnMessage, *, ping_every_s: float | None) -> None:
         """Serve the client until the end: read what it sends, and ping it."""
-        async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             if ping_every_s is not None:
-                self._nursery.start_soon(self.ping_every, ping_every_s)
+                nursery.start_soon(self.ping_every, ping_every_s)
             self._board.begin(self)
-            self._nursery.start_soon(self._board.poll, self)
+            nursery.start_soon(self._board.poll, self)
             try:
                 await self._read(received)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client, or a fault, has ended it
             finally:
-                self._nursery.cancel_scope.cancel()
+                self._nursery = None
+                nursery.cancel_scope.cancel()
                 self._closed.set()
                 self._arrived.set()
                 await self._close_link()

@@ -313,14 +313,15 @@ class PatientBreaker(Rule):
     _row: int = 0
     _opened: int = 0
     _connected_at: float = 0.0
+    _unsure: bool = False
 
     def see(self, record: Record) -> Iterator[str]:
         breaker = self.contract.breaker
         if breaker is None:
             return
-        if isinstance(record, Delivered) or (
-            isinstance(record, Lost) and record.reason in _DROPPED
-        ):
+        if isinstance(record, Lost) and record.reason in _DROPPED:
+            self._unsure = True  # prices between two failures may have been dropped
+        if isinstance(record, Delivered):
             self._row = 0
         if isinstance(record, Moved) and record.new == "connected":
             self._connected_at = record.since_s
@@ -338,8 +339,11 @@ class PatientBreaker(Rule):
             asked = record.retry_after_s or 0.0
             if record.wait_s is not None and record.wait_s > max(longest, asked) + 0.001:
                 yield f"the circuit stays open for {record.wait_s:.3f} s, and not {longest:.3f} s"
-        elif self._row >= breaker.failure_threshold and record.wait_s is not None:
-            yield f"{self._row} failures in a row, and the circuit is not open"
+        # A back-off that is longer than the circuit's time goes before it.
+        early = record.wait_s is not None and record.wait_s < breaker.open_s - 0.001
+        due = self._row >= breaker.failure_threshold and not record.breaker_open
+        if due and early and not self._unsure:
+            yield f"{self._row} failures in a row, and it waits {record.wait_s} s"
         if record.breaker_open and self._row < 1 and record.failure != "malformed_data":
             yield "the circuit opened without a failure"
 

@@ -192,6 +192,8 @@ class _Run:
         self._finish = trio.Event()
         self._subject_over = trio.Event()
         self._closed = trio.Event()
+        self._requests = 0
+        self._lag_s: float | None = None
         self._pause_s = scenario.consumer_pause_s
         self._hurry = trio.Event()
         self._armed: dict[int, PlacedFault] = {}
@@ -219,6 +221,7 @@ class _Run:
                 tcp=network != "memory",
                 tls=network == "tls",
                 heartbeat_interval=scenario.heartbeat_s,
+                token="token-1" if scenario.token else None,
             ) as self._server:
                 self._server.observer = self
                 async with trio.open_nursery() as nursery:
@@ -250,6 +253,10 @@ class _Run:
     def _step(self, text: str) -> None:
         self._add(Stepped(self._now(), text))
 
+    async def _token(self) -> str:
+        await trio.lowlevel.checkpoint()
+        return self._server.token or ""
+
     # --- the subject's side ---
 
     async def _live(self) -> None:
@@ -263,6 +270,7 @@ class _Run:
             Random(f"{scenario.seed}/subject"),
             scenario.settings,
             server.client_ssl_context,
+            self._token if scenario.token else None,
         )
         try:
             async with self._subject(mock) as events:
@@ -494,6 +502,7 @@ class _Run:
             )  # fmt: skip
 
     def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None:
+        self._requests += kind == "subscribe"
         self._add(Requested(self._now(), attempt, kind, tuple(symbols)))
 
     def fired(self, placed: PlacedFault, attempt: int) -> None:
@@ -549,6 +558,13 @@ class _Run:
         raised = [r.kind for r in records if isinstance(r, Failed)]
         if (raised[-1] if raised else None) != expect.raises:
             broken("Expected", f"{expect.raises or 'no error'}, and it raised {raised}")
+        if self._requests < expect.requests:
+            broken("Expected", f"{expect.requests} requests, and there were {self._requests}")
+        took_s = trio.current_time() - self._began_at
+        if expect.within_s is not None and took_s > expect.within_s:
+            broken("Expected", f"an end within {expect.within_s:g} s, and it took {took_s:.1f} s")
+        if expect.lag_s is not None and not (self._lag_s or 0.0) >= expect.lag_s:
+            broken("Expected", f"a lag of {expect.lag_s:g} s, and it told {self._lag_s} s")
         waits = [r.wait_s for r in records if isinstance(r, Moved) and r.wait_s is not None]
         if expect.wait_s and (waits or [0.0])[0] < expect.wait_s - 0.001:
             broken("Expected", f"a wait of {expect.wait_s:g} s, and it waits {waits[:1]}")

@@ -148,18 +148,19 @@ _NOT_DRAWN = frozenset(
         "WrongChecksum",
         "CrossedBook",
         "Oversize",
+        "ExpireToken",
     }
 )
 
 
-def _drawable(*, striking: bool = False, connecting: bool | None = None) -> list[type[Fault]]:
+def _drawable(*, cutting: bool = False, connecting: bool | None = None) -> list[type[Fault]]:
     return [
         kind
         for kind in fault_kinds().values()
         if kind.__name__ not in _NOT_DRAWN
         and kind.__module__.startswith("feedhandler_testing.")
         and (connecting is None or connecting == (kind.layer is Layer.CONNECTING))
-        and (not striking or ("strike" in hooks_of(kind) and not kind.lasting))
+        and (kind.cuts or not cutting)
     ]
 
 
@@ -183,15 +184,17 @@ def draw_fault(choose: Chooser, kind: type[Fault], symbols: Sequence[str]) -> Fa
     return kind(**drawn)
 
 
-def _draw_trigger(choose: Chooser, served: int) -> Trigger:
+def _draw_trigger(choose: Chooser, kind: type[Fault], served: int) -> Trigger:
     makers: list[Callable[[], Trigger]] = [
         lambda: AT_ONCE,
-        lambda: Messages(choose.integer(0, served)),
         lambda: At(choose.number(0.0, 10.0)),
-        lambda: Bytes(choose.integer(0, 2_000)),
         lambda: OnEvent(choose.one_of(sorted(EVENTS)), choose.integer(1, 2)),
+        lambda: Messages(choose.integer(0, served)),
+        lambda: Bytes(choose.integer(0, 2_000)),
         lambda: OnConnection(choose.integer(1, 2)),
     ]
+    if hooks_of(kind) == {"shift_s"}:
+        makers = makers[:3]  # a clock belongs to no connection
     return choose.one_of(makers)()
 
 
@@ -226,7 +229,7 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
             every = choose.integer(1, 3)
             inject = Inject(
                 draw_fault(choose, kind, symbols),
-                _draw_trigger(choose, served),
+                _draw_trigger(choose, kind, served),
                 chance=choose.one_of([1.0, 0.5]),
                 every=every,
                 times=choose.one_of([None, 1, 3]),
@@ -234,8 +237,8 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
             )
             steps += [inject, serve]
         elif shape <= 7:
-            striking = choose.one_of(_drawable(striking=True, connecting=False))
-            steps += [serve, Cut(draw_fault(choose, striking, symbols))]
+            cutting = choose.one_of(_drawable(cutting=True))
+            steps += [serve, Cut(draw_fault(choose, cutting, symbols))]
             for _ in range(choose.integer(0, 2)):
                 meeting = choose.one_of(_drawable(connecting=True))
                 steps.append(draw_fault(choose, meeting, symbols))

@@ -12,7 +12,7 @@ from feedhandler.errors import ConfigError
 from feedhandler_testing.board import Injection
 from feedhandler_testing.checks import at_least, check_seed, not_negative, one_of, positive
 from feedhandler_testing.faults.base import Fault, Layer, hooks_of
-from feedhandler_testing.triggers import AT_ONCE, Messages, OnConnection, Trigger
+from feedhandler_testing.triggers import AT_ONCE, Bytes, Messages, OnConnection, Trigger
 
 __all__ = ["Cut", "Expect", "Finish", "Inject", "Repair", "Scenario", "Serve", "Step", "Wait"]
 
@@ -47,17 +47,12 @@ class Cut(Step):
     fault: Fault = field()
 
     @fault.validator
-    def _strikes(self, _: object, value: object) -> None:
-        if not isinstance(value, Fault) or "strike" not in hooks_of(type(value)):
-            raise ConfigError(
-                "fault", value, "does not act on a connection by itself",
-                mend="use Reset(), End() or Close(1012), or Inject(...) for others",
-            )  # fmt: skip
-        if value.lasting:
-            raise ConfigError(
-                "fault", value, "lasts, and a cut is over at once",
-                mend=f"use Inject({type(value).__name__}(), for_s=5)",
-            )  # fmt: skip
+    def _ends_it(self, _: object, value: object) -> None:
+        if not (isinstance(value, Fault) and value.cuts):
+            mend = "use Reset(), End() or Close(1012)"
+            if isinstance(value, Fault):
+                mend += f", or Inject({type(value).__name__}(...))"
+            raise ConfigError("fault", value, "does not end a connection", mend=mend)
 
 
 @frozen
@@ -95,6 +90,10 @@ def _strings(value: Iterable[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _codes(value: Iterable[int]) -> tuple[int, ...]:
+    return tuple(value)
+
+
 @frozen(kw_only=True)
 class Expect:
     """What is to come of a run, beside the rules that every run is held to.
@@ -105,6 +104,8 @@ class Expect:
     it announces. `malformed`, `refused`: how many of these it reports, at least. `connections`:
     how many are accepted in all. `close_codes`: what it sends in its Close frames, in this order.
     `wait_s`: how long it waits, at least, between its first failure and its next attempt.
+    `requests`: how often it asks for subscriptions, at least. `within_s`: how long the whole run
+    takes, at most. `lag_s`: how far behind the venue's clock it says that it is, at least.
     `lossless`: it announces no gap. `all_fire`: every fault that was put in place has acted.
     """
 
@@ -115,8 +116,11 @@ class Expect:
     malformed: int = field(default=0, validator=at_least(0))
     refused: int = field(default=0, validator=at_least(0))
     connections: int | None = None
-    close_codes: tuple[int, ...] = field(default=(), converter=tuple)
+    close_codes: tuple[int, ...] = field(default=(), converter=_codes)
     wait_s: float = field(default=0.0, validator=not_negative)
+    requests: int = field(default=0, validator=at_least(0))
+    within_s: float | None = None
+    lag_s: float | None = None
     lossless: bool = False
     all_fire: bool = True
 
@@ -137,9 +141,11 @@ class Scenario:
     attempt, and the run waits until it was; any other is put in place. After the last step all
     faults end, and within `recover_s` virtual seconds the subject has to be well again.
 
-    `settings` are those of `feedhandler.FeedConfig`, as in TOML, for this handler's tests;
-    `consumer_pause_s` is how long the consumer takes for each event. `network` is ``memory``, or
-    ``tcp`` or ``tls`` for what only real sockets can show (in real time, not repeatable).
+    With `token` the venue demands a bearer token, which `ExpireToken()` replaces. `heartbeat_s` is
+    how often the venue pings. `settings` are those of `feedhandler.FeedConfig`, as in TOML, for
+    this handler's tests; `consumer_pause_s` is how long the consumer takes for each event, for as
+    long as the faults last. `network` is ``memory``, or ``tcp`` or ``tls`` for what only real
+    sockets can show (in real time, not repeatable).
 
     Raises `ConfigError` with the path of the first thing that is impossible.
     """
@@ -151,6 +157,7 @@ class Scenario:
     settings: Mapping[str, Any] = field(factory=dict)
     consumer_pause_s: float = field(default=0.0, validator=not_negative)
     heartbeat_s: float | None = None
+    token: bool = False
     recover_s: float = field(default=120.0, validator=positive)
     network: str = field(default="memory", validator=one_of(("memory", "tcp", "tls")))
     expect: Expect = Expect()
@@ -187,6 +194,12 @@ class Scenario:
                 raise ConfigError(
                     f"{path}.after", one, f"can never happen: {served} messages follow it",
                     mend=f"use Messages({served // 2}), or serve more after it",
+                )  # fmt: skip
+            counts = isinstance(one, Messages | Bytes | OnConnection)
+            if counts and hooks_of(type(fault)) == {"shift_s"}:
+                raise ConfigError(
+                    f"{path}.after", one, "can never happen: a clock belongs to no connection",
+                    mend="use At(5), or OnEvent(...)",
                 )  # fmt: skip
             if isinstance(one, OnConnection) and one.number > 1 and not _may_end(self.steps):
                 raise ConfigError(

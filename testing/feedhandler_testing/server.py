@@ -376,6 +376,11 @@ class MockWebSocketServer:
     def next_price(self, symbol: str) -> dict[str, Any]:
         return self.prices.next(symbol)
 
+    def rotate_token(self) -> None:
+        """Demand another bearer token from now on."""
+        number = int((self.token or "token-0").rpartition("-")[2]) + 1
+        self.token = f"token-{number}"
+
     def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
         return None
 

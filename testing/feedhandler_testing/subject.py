@@ -26,7 +26,7 @@ from feedhandler import (
     feed_config_from_mapping,
     open_feed,
 )
-from feedhandler.abc import Clock, Dialer
+from feedhandler.abc import Clock, Dialer, TokenProvider
 from feedhandler_testing.trace import (
     Delivered,
     Lost,
@@ -48,7 +48,8 @@ class MockVenue:
 
     `dial` makes the streams (`url` names no real host on a memory network); `clock` is the wall
     clock to stamp with, and all chance (jitter, masks, keys) is to be drawn from `rng`, if runs
-    are to be repeatable. `settings` are the scenario's.
+    are to be repeatable. `settings` are the scenario's. `token` gives the bearer token that is
+    valid now, where one is demanded.
     """
 
     url: str
@@ -58,6 +59,7 @@ class MockVenue:
     rng: Random
     settings: Mapping[str, Any] = field(factory=dict)
     ssl_context: ssl.SSLContext | None = None
+    token: TokenProvider | None = None
 
 
 @frozen(kw_only=True)
@@ -160,6 +162,7 @@ class FeedSubject:
             clock=mock.clock,
             rng=mock.rng,
             ssl_context=mock.ssl_context,
+            token=mock.token,
         ) as feed:
             yield feed
 

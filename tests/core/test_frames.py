@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import example, given
@@ -195,6 +196,29 @@ def test_a_message_at_the_limit_is_delivered() -> None:
     messages, end = split([encode_frame(2, b"a" * LIMIT)])
     assert messages == [b"a" * LIMIT]
     assert end is None
+
+
+@pytest.mark.parametrize("limit", [0, 60, 125, 126, 500, 1_024, LIMIT])
+def test_texts_of_every_kind_of_length_are_taken_up_to_the_limit(limit: int) -> None:
+    sizes = [*(0, 1, 3, 60, 124, 125, 126, 127, 500, 1_022, 1_023, 1_024, 1_025, 65_535)] * 2
+    sent = [chr(97 + i) * size for i, size in enumerate(sizes)]
+    fitting = list(itertools.takewhile(lambda text: len(text) <= limit, sent))
+    data = b"".join(encode_frame(1, text.encode()) for text in sent)
+    for step in (len(data), 1_024, 173):
+        splitter = FrameSplitter(max_message_bytes=limit)
+        messages: list[str | bytes] = []
+        with pytest.raises(MessageTooLarge) if len(fitting) < len(sent) else nullcontext():
+            for at in range(0, len(data), step):
+                splitter.feed(data[at : at + step])
+                assert splitter.take(messages) is None
+        assert messages == fitting
+
+
+@pytest.mark.parametrize("size", [40, 200, 2_000])
+def test_text_that_is_not_utf_8_amid_others_ends_the_stream_after_those_before(size: int) -> None:
+    sent = [b"a" * size, b"b" * size, b"c" * (size - 1) + b"\xc3", b"d" * size]
+    data = b"".join(encode_frame(1, payload) for payload in sent)
+    assert split([data]) == (["a" * size, "b" * size], ("violation", 1007))
 
 
 def test_a_large_message_in_many_reads_is_copied_a_bounded_number_of_times() -> None:

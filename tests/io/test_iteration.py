@@ -105,3 +105,33 @@ async def test_working_through_a_batch_lets_other_tasks_and_a_cancellation_in(
                 await anext(iterators[kind])
             assert scope.cancelled_caught
         nursery.cancel_scope.cancel()
+
+
+async def test_in_virtual_time_no_turn_depends_on_how_fast_the_machine_works(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with (
+        WebSocketClient(server.url, dial=server.dial) as client,
+        trio.open_nursery() as nursery,
+    ):
+        await client.connect()
+        connection = await server.next_connection()
+        await connection.send_many(["a", "b", "c"])
+        assert await anext(client) == "a"
+        nursery.start_soon(other)
+        await trio.lowlevel.checkpoint()
+        before = turns
+        until = time.perf_counter() + 0.003
+        while time.perf_counter() < until:
+            pass
+        assert [await anext(client), await anext(client)] == ["b", "c"]
+        assert turns == before
+        nursery.cancel_scope.cancel()

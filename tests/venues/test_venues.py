@@ -84,8 +84,18 @@ def test_prices_follow_their_sequence() -> None:
     )  # fmt: skip
     assert update.sequence == 8
     assert decode(session, price_message("A", "1", 8)) == [Ignored("duplicate")]
-    assert decode(session, price_message("A", "1", 2)) == [Ignored("duplicate")]
+    gap, ignored = decode(session, price_message("A", "1", 2))
+    assert (gap.from_sequence, gap.to_sequence) == (2, 3), "it was not there, and comes too late"
+    assert ignored == Ignored("late")
+    assert decode(session, price_message("A", "1", 3)) == [Ignored("duplicate")]
     assert len(decode(session, price_message("A", "1", 9))) == 1
+
+
+def test_a_price_without_its_type_is_refused() -> None:
+    untyped = price_message("A", "1", 1).replace('"type":"price",', "")
+    with pytest.raises(DecodeError) as caught:
+        decode(PRICE.session(), untyped)
+    assert caught.value.path == "$.type"
 
 
 def test_price_requests() -> None:

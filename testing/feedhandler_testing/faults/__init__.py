@@ -43,6 +43,7 @@ from feedhandler_testing.faults.clock import (
 from feedhandler_testing.faults.connecting import (
     CutHandshake,
     DelayHandshake,
+    ExpireToken,
     GarbageHandshake,
     HangDial,
     HangHandshake,
@@ -136,6 +137,7 @@ __all__ = [
     "EmptyMessage",
     "End",
     "EpochTimestamps",
+    "ExpireToken",
     "ExtraField",
     "Fault",
     "FragmentedControl",

@@ -92,6 +92,10 @@ class World(Protocol):
         """The next valid price message of `symbol`."""
         ...
 
+    def rotate_token(self) -> None:
+        """Demand another bearer token from now on."""
+        ...
+
     def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
         """A snapshot of the symbol's book as it stands, where the server has one."""
         ...
@@ -119,7 +123,8 @@ class Fault:
     """Base of all faults; each hook may be overridden, and those that are not cost nothing.
 
     A hook that returns `None` has not acted: the thing passes as it is, and nothing has fired.
-    `lasting` faults act for as long as they are in place, others once unless told otherwise.
+    `lasting` faults act for as long as they are in place, others once unless told otherwise;
+    those that `cuts` is true of end the connection when they strike.
     `spoils` says that what is sent through a hook is no valid message any more, `taints` that
     bytes may be changed in ways that no receiver can see, `delays` that what the client sends may
     arrive late.
@@ -127,6 +132,7 @@ class Fault:
 
     layer: ClassVar[Layer]
     lasting: ClassVar[bool] = False
+    cuts: ClassVar[bool] = False
     spoils: ClassVar[bool] = False
     taints: ClassVar[bool] = False
     delays: ClassVar[bool] = False

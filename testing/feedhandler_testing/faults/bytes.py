@@ -191,6 +191,7 @@ class HoldThenCut(Fault):
     """Data stops, and after `after_s` seconds the stream ends (toxiproxy's ``timeout``)."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    cuts: ClassVar[bool] = True
     delays: ClassVar[bool] = True
 
     after_s: float = field(default=5.0, validator=not_negative)
@@ -258,6 +259,7 @@ class Reset(Fault):
     """A reset; what was sent before arrives first, unless it is to `lose` it."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    cuts: ClassVar[bool] = True
 
     lose: bool = False
 
@@ -273,6 +275,7 @@ class End(Fault):
     """The end of the stream without a Close frame."""
 
     layer: ClassVar[Layer] = Layer.BYTES
+    cuts: ClassVar[bool] = True
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
         await connection.wait_received()

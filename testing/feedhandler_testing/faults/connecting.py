@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import trio
 from attrs import field, frozen
@@ -14,9 +14,13 @@ from feedhandler_testing.faults.base import Act, Fault, Layer
 from feedhandler_testing.handshake import http_response
 from feedhandler_testing.streams import reset_stream
 
+if TYPE_CHECKING:
+    from feedhandler_testing.connection import MockWebSocketConnection
+
 __all__ = [
     "CutHandshake",
     "DelayHandshake",
+    "ExpireToken",
     "GarbageHandshake",
     "HangDial",
     "HangHandshake",
@@ -177,6 +181,19 @@ class Reject(Fault):
         if self.retry_after_s is not None:
             headers.append(("Retry-After", str(self.retry_after_s)))
         await stream.send_all(http_response(self.status, headers, self.body.encode("latin-1")))
+
+
+@frozen
+class ExpireToken(Fault):
+    """The bearer token expires: the connection is reset, and from now on another is demanded."""
+
+    layer: ClassVar[Layer] = Layer.VENUE
+    cuts: ClassVar[bool] = True
+
+    async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
+        act.world.rotate_token()
+        await connection.wait_received()
+        connection.drop()
 
 
 @frozen

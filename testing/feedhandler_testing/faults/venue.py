@@ -398,6 +398,7 @@ class Notice(Fault):
     """The venue asks for a new connection, in its stream (maintenance, an expired session)."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    cuts: ClassVar[bool] = True
 
     reason: str = "maintenance"
 

@@ -65,6 +65,7 @@ class Close(Fault):
     """A Close frame with a code and a reason (RFC 6455, section 7.4)."""
 
     layer: ClassVar[Layer] = Layer.WEBSOCKET
+    cuts: ClassVar[bool] = True
 
     code: int = field(default=1001, validator=at_least(0))
     reason: str = "going away"
@@ -78,6 +79,7 @@ class BadCloseCode(Fault):
     """A Close frame whose payload breaks the protocol: one byte, or a code that none may send."""
 
     layer: ClassVar[Layer] = Layer.WEBSOCKET
+    cuts: ClassVar[bool] = True
 
     code: int | None = 1005
 
@@ -241,6 +243,7 @@ class LongControl(Fault):
     """A ping has a payload over 125 bytes."""
 
     layer: ClassVar[Layer] = Layer.WEBSOCKET
+    cuts: ClassVar[bool] = True
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
         await connection.send_frame(Opcode.PING, b"x" * 126)
@@ -251,6 +254,7 @@ class FragmentedControl(Fault):
     """A ping comes in fragments."""
 
     layer: ClassVar[Layer] = Layer.WEBSOCKET
+    cuts: ClassVar[bool] = True
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
         await connection.send_frame(Opcode.PING, b"x", fin=False)
@@ -271,7 +275,8 @@ class Pings(Fault):
 
 def _fragments(frame: Frame, pieces: int) -> list[bytes]:
     size = max(-(-len(frame.payload) // pieces), 1)
-    parts = [frame.payload[at : at + size] for at in range(0, len(frame.payload), size)] or [b""]
+    # Where there are more pieces than bytes, the last ones are empty.
+    parts = [frame.payload[number * size : (number + 1) * size] for number in range(pieces)]
     return [
         encode_frame(
             frame.opcode if number == 0 else Opcode.CONTINUATION,

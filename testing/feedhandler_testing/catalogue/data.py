@@ -1,0 +1,127 @@
+"""Failures 46 to 61: sequences, subscriptions and time; those of books are in `books`."""
+
+from __future__ import annotations
+
+from feedhandler_testing.catalogue.base import Entry
+from feedhandler_testing.faults import (
+    BackwardSequence,
+    BackwardTimestamps,
+    ClockJump,
+    ClockSkew,
+    DataBeforeAck,
+    Duplicate,
+    EpochTimestamps,
+    Latency,
+    LostAck,
+    Reorder,
+    Reset,
+    SequenceGap,
+)
+from feedhandler_testing.scenario import Cut, Expect, Inject, Scenario, Serve
+from feedhandler_testing.triggers import At, Messages
+
+__all__ = ["DATA"]
+
+_MANY = tuple(f"S{number:02d}-USD" for number in range(40))
+
+DATA = (
+    Entry(
+        46, "a sequence gap", "announced, for that instrument only",
+        Scenario(
+            name="sequence-gap",
+            steps=[Inject(SequenceGap(3), Messages(10)), Serve(40)],
+            expect=Expect(gaps=["sequence"], connections=1),
+        ),
+    ),
+    Entry(
+        47, "duplicate and backward sequences", "dropped, counted",
+        Scenario(
+            name="duplicates",
+            steps=[
+                Inject(Duplicate(2), Messages(5)), Inject(BackwardSequence(4), Messages(10)),
+                Serve(40),
+            ],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
+        47, "messages in the wrong order", "the late one is announced as lost",
+        Scenario(
+            name="reordered", symbols=["BTC-USD"],
+            steps=[Inject(Reorder(), Messages(10)), Serve(40)],
+            expect=Expect(gaps=["sequence"], connections=1),
+        ),
+    ),
+    Entry(
+        54, "an acknowledgement is lost", "asked for again after a deadline",
+        Scenario(
+            name="lost-ack",
+            steps=[Inject(LostAck(), times=2), Serve(200)],
+            expect=Expect(connections=1, requests=3, lossless=True),
+        ),
+    ),
+    Entry(
+        55, "data before the acknowledgement", "accepted",
+        Scenario(
+            name="data-before-ack",
+            steps=[Inject(DataBeforeAck(3)), Serve(20)],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
+        56, "no backfill after a reconnect", "a gap with its bounds",
+        Scenario(
+            name="no-backfill",
+            steps=[Serve(10), Cut(Reset(lose=True)), Serve(10)],
+            expect=Expect(gaps=["reconnect"], connections=2),
+        ),
+    ),
+    Entry(
+        57, "a reconnect without resubscribing", "every wanted subscription is made again",
+        Scenario(
+            name="resubscribe", symbols=_MANY[:5],
+            steps=[Serve(10), Cut(Reset()), Serve(10), Cut(Reset()), Serve(10)],
+            expect=Expect(connections=3, requests=3),
+        ),
+    ),
+    Entry(
+        58, "a storm of subscriptions over the venue's limit", "paced",
+        Scenario(
+            name="subscription-pace", symbols=_MANY, settings={"subscribe_pace_s": 0.5},
+            steps=[Inject(LostAck(), times=3), Serve(400), Cut(Reset()), Serve(80)],
+            expect=Expect(connections=2, requests=4),
+        ),
+    ),
+    Entry(
+        59, "timestamps of 1970, and backward ones", "kept as sent; never used for ordering",
+        Scenario(
+            name="bad-timestamps",
+            steps=[
+                Inject(EpochTimestamps(), Messages(5)),
+                Inject(BackwardTimestamps(60), Messages(10), times=3), Serve(40),
+            ],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
+        60, "clock skew", "measured, reported",
+        Scenario(
+            name="clock-skew",
+            steps=[Inject(ClockSkew(30)), Serve(20), Inject(ClockJump(-3_600), At(1)),
+                   Serve(20)],
+            expect=Expect(connections=1, lossless=True, lag_s=29),
+        ),
+    ),
+    Entry(
+        61, "growing lag", "measured, reported; the overflow policy acts",
+        Scenario(
+            name="growing-lag", consumer_pause_s=1.0,
+            settings={
+                "overflow": "conflate", "buffer_events": 20,
+                "connection": {"pong_deadline_s": 40.0, "frame_stale_s": 60.0},
+            },
+            steps=[Inject(Latency(8.0), Messages(5)), Serve(300)],
+            expect=Expect(gaps=["conflated"], connections=1, lag_s=7),
+        ),
+    ),
+)  # fmt: skip

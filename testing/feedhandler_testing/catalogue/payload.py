@@ -1,0 +1,113 @@
+"""Failures 35 to 45: the payload."""
+
+from __future__ import annotations
+
+from feedhandler_testing.catalogue.base import Entry
+from feedhandler_testing.faults import (
+    BadJson,
+    Burst,
+    EmptyMessage,
+    ExtraField,
+    Fragments,
+    FrameInside,
+    InvalidUtf8,
+    MissingField,
+    Oversize,
+    ReservedBits,
+    Truncated,
+    UnknownType,
+)
+from feedhandler_testing.scenario import Expect, Inject, Scenario, Serve
+from feedhandler_testing.triggers import Messages
+
+__all__ = ["PAYLOAD"]
+
+_FIFTH = Messages(5)
+
+PAYLOAD = (
+    Entry(
+        35, "truncated or malformed JSON", "a decode error, counted; the stream goes on",
+        Scenario(
+            name="malformed-json",
+            steps=[Inject(BadJson(), _FIFTH), Inject(Truncated(), Messages(10)), Serve(30)],
+            expect=Expect(malformed=2, gaps=["malformed"], connections=1),
+        ),
+    ),
+    Entry(
+        36, "bytes of a frame inside the JSON", "decode errors; a burst of them reconnects",
+        Scenario(
+            name="desync", settings={"breaker": False},
+            steps=[Inject(FrameInside(), _FIFTH, times=25), Serve(60, interval_s=0.01)],
+            expect=Expect(malformed=20, failures=["malformed_data"], connections=2),
+        ),
+    ),
+    Entry(
+        37, "invalid UTF-8 in a text frame", "protocol error 1007, reconnect",
+        Scenario(
+            name="invalid-utf8",
+            steps=[Inject(InvalidUtf8(), _FIFTH), Serve(20)],
+            expect=Expect(failures=["protocol_error"], close_codes=[1007], connections=2),
+        ),
+    ),
+    Entry(
+        38, "an empty message", "a decode error",
+        Scenario(
+            name="empty-message",
+            steps=[Inject(EmptyMessage(), _FIFTH), Serve(20)],
+            expect=Expect(malformed=1, connections=1),
+        ),
+    ),
+    Entry(
+        39, "an unknown type, a missing key, a new field",
+        "passed by and counted; a decode error; ignored",
+        Scenario(
+            name="changed-format",
+            steps=[
+                Inject(UnknownType(), _FIFTH), Inject(MissingField("price"), Messages(10)),
+                Inject(ExtraField(), Messages(15)), Serve(30),
+            ],
+            expect=Expect(malformed=1, connections=1),
+        ),
+    ),
+    Entry(
+        40, "a compressed frame that can't be read", "protocol error, reconnect",
+        Scenario(
+            name="corrupt-compression",
+            steps=[Inject(ReservedBits(4), _FIFTH), Serve(20)],
+            expect=Expect(failures=["protocol_error"], close_codes=[1002], connections=2),
+        ),
+    ),
+    Entry(
+        42, "reserved bits are set", "protocol error 1002",
+        Scenario(
+            name="reserved-bits",
+            steps=[Inject(ReservedBits(3), _FIFTH), Serve(20)],
+            expect=Expect(failures=["protocol_error"], close_codes=[1002], connections=2),
+        ),
+    ),
+    Entry(
+        43, "a message over the size limit", "Close 1009, an error that names the limit",
+        Scenario(
+            name="oversize",
+            steps=[Inject(Oversize(), _FIFTH), Serve(20)],
+            expect=Expect(failures=["protocol_error"], close_codes=[1009], connections=2),
+        ),
+    ),
+    Entry(
+        44, "65,536 fragments", "delivered whole, memory bounded",
+        Scenario(
+            name="many-fragments",
+            steps=[Inject(Fragments(65_536), _FIFTH), Serve(20)],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
+        45, "a burst, or a slow consumer", "the overflow policy acts, announced; pings answered",
+        Scenario(
+            name="slow-consumer", consumer_pause_s=0.5, heartbeat_s=5.0,
+            settings={"overflow": "drop_oldest", "buffer_events": 20},
+            steps=[Inject(Burst(500), _FIFTH), Serve(100)],
+            expect=Expect(gaps=["overflow"], connections=1),
+        ),
+    ),
+)  # fmt: skip
