@@ -173,7 +173,7 @@ class FeedHandler(Unbatched[Event]):
             for _ in self._feeds if self._slow is None else ():
                 # Each look begins one feed later, so that none is starved.
                 self._turn = (self._turn + 1) % len(self._feeds)
-                events = self._feeds[self._turn].main_subscriber.take()
+                events = self._feeds[self._turn].main_subscriber.take(self._current)
                 if events is not None:
                     return events
             if self._slow is not None or not self._feeds:

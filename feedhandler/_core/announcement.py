@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from feedhandler._core.state import Transition
-from feedhandler.abc import Refused
+from feedhandler.abc import Malformed, Refused
 from feedhandler.errors import DecodeError, SubscriptionRefused
 from feedhandler.model import (
     DecodeFailed,
@@ -55,6 +55,7 @@ class Announcer:
         from_ns: int | None,
         now_ns: int,
         epoch: int,
+        of_book: bool = False,
     ) -> Gap:
         """What was sent between two connections is lost, or may be where `missing` is `None`."""
         return Gap(
@@ -68,24 +69,46 @@ class Announcer:
             recv_ns=now_ns,
             venue=self.venue,
             epoch=epoch,
+            of_book=of_book,
         )
 
-    def malformed(self, error: DecodeError, recv_ns: int, epoch: int) -> tuple[Event, Event]:
-        """A message could not be decoded, so its data is missing."""
-        return (
-            DecodeFailed(error, recv_ns, self.venue, epoch),
-            Gap(
-                symbol=None,
-                reason=GapReason.MALFORMED,
-                from_sequence=None,
-                to_sequence=None,
-                from_ns=recv_ns,
-                to_ns=recv_ns,
-                missing=1,
-                recv_ns=recv_ns,
-                venue=self.venue,
-                epoch=epoch,
-            ),
+    def book_ended(
+        self, symbol: str, last: int, from_ns: int | None, now_ns: int, epoch: int
+    ) -> Gap:
+        """The symbol's book is wanted no longer; it ends after number `last`."""
+        return Gap(
+            symbol=symbol,
+            reason=GapReason.UNSUBSCRIBED,
+            from_sequence=last + 1,
+            to_sequence=None,
+            from_ns=from_ns,
+            to_ns=None,
+            missing=None,
+            recv_ns=now_ns,
+            venue=self.venue,
+            epoch=epoch,
+            of_book=True,
+        )
+
+    def malformed(self, item: Malformed, recv_ns: int, epoch: int) -> list[Event]:
+        """A message could not be decoded, so its data is missing, and was not announced yet."""
+        told: list[Event] = [DecodeFailed(item.error, recv_ns, self.venue, epoch)]
+        if not item.announced:
+            told.append(self._unread(recv_ns, epoch))
+        return told
+
+    def _unread(self, recv_ns: int, epoch: int) -> Gap:
+        return Gap(
+            symbol=None,
+            reason=GapReason.MALFORMED,
+            from_sequence=None,
+            to_sequence=None,
+            from_ns=recv_ns,
+            to_ns=recv_ns,
+            missing=1,
+            recv_ns=recv_ns,
+            venue=self.venue,
+            epoch=epoch,
         )
 
     def refused(self, item: Refused, recv_ns: int, epoch: int) -> SubscriptionFailed:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from attrs import evolve, field, frozen
 
 from feedhandler.model import (
+    BookDelta,
+    BookSnapshot,
     DecodeFailed,
     Event,
     Gap,
@@ -35,6 +37,7 @@ class Break:
     from_sequence: int | None
     to_sequence: int | None
     missing: int | None = None
+    of_book: bool = False
 
 
 @frozen
@@ -82,6 +85,8 @@ class Overlap:
                         self.duplicates += 1
                     else:
                         self._held.append(_Data(event.symbol, sequence, event))
+                case BookSnapshot() | BookDelta() | Gap(of_book=True):
+                    pass  # at the switch comes the book as it is then
                 case Gap(symbol=str(), reason=GapReason.SEQUENCE) if numbered:
                     self._held.append(event)
                 case Gap() | DecodeFailed():

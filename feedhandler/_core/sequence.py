@@ -39,7 +39,9 @@ class Hole:
     def missing(self) -> int:
         return self.last_missing - self.first_missing + 1
 
-    def as_gap(self, symbol: str | None, *, recv_ns: int, venue: str, epoch: int) -> Gap:
+    def as_gap(
+        self, symbol: str | None, *, recv_ns: int, venue: str, epoch: int, of_book: bool = False
+    ) -> Gap:
         """The event that announces the hole; `symbol` is `None` for that of a connection."""
         return Gap(
             symbol=symbol,
@@ -52,6 +54,7 @@ class Hole:
             recv_ns=recv_ns,
             venue=venue,
             epoch=epoch,
+            of_book=of_book,
         )
 
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from random import Random
 
 import trio
+from attrs import evolve
 
 from feedhandler._core.announcement import Announcer
 from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.liveness import BurstCounter
+from feedhandler._core.reading import BookReading
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
 from feedhandler._io.connection import Batch, Connection, Endpoint
 from feedhandler._io.fanout import Subscriber
@@ -25,6 +27,7 @@ from feedhandler._io.successor import Successor
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import (
     BatchSession,
+    BookSession,
     Clock,
     Control,
     Heartbeat,
@@ -33,17 +36,19 @@ from feedhandler.abc import (
     ReconnectRequested,
     Refused,
     Reply,
+    Resync,
     SequencedSession,
     Session,
     Subscribed,
     Subscription,
+    Synced,
     TokenProvider,
     Unsubscribed,
     Venue,
 )
+from feedhandler.book import BookTop
 from feedhandler.config import FeedConfig, OverflowPolicy
 from feedhandler.errors import (
-    DecodeError,
     FailureKind,
     FeedError,
     ForcedDisconnect,
@@ -52,17 +57,20 @@ from feedhandler.errors import (
     SlowConsumer,
 )
 from feedhandler.model import (
+    BookDelta,
+    BookSnapshot,
     Event,
     Gap,
     PriceUpdate,
     Quote,
     Trade,
+    Trust,
 )
 from feedhandler.observe import Counters, FeedStatistics
 
 __all__ = ["Feed"]
 
-_DATA = frozenset({PriceUpdate, Trade, Quote})
+_DATA = frozenset({PriceUpdate, Trade, Quote, BookSnapshot, BookDelta})
 
 
 class Feed:
@@ -97,10 +105,12 @@ class Feed:
         self._clock = clock
         self._announcer = Announcer(venue.name)
         self._counters = Counters()
-        self._subscriptions = SubscriptionKeeper(venue, config, wanted, is_full=lambda: self.full)
+        self._subscriptions = SubscriptionKeeper(
+            venue, config, wanted, is_full=lambda: self.full, give_up=self.reconnect
+        )
         self._use_session(venue.session())
         self._successor: Successor | None = None
-        self._positions: dict[str, int] = {}
+        self._positions: dict[tuple[str, bool], int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
         self._outbox = Outbox(config.connection.send_queue_messages)
@@ -110,7 +120,10 @@ class Feed:
             max_bytes=config.connection.buffer_bytes,
             on_change=on_change,
             on_cut=self._cut_off,
+            image=self._book_image,
         )
+        if self._subscriptions.has_books:
+            self._main.reading = BookReading()
         self._subscribers = [self._main]
         self._ended = False
         self._error: FeedError | None = None
@@ -156,6 +169,8 @@ class Feed:
     ) -> Iterator[Subscriber]:
         """One more consumer, with a bound and a policy of its own, from now to the block's end.
 
+        It begins with a `BookSnapshot` of each order book that is whole.
+
         While there is one, the feed's own iteration holds nobody up if it has not begun, or takes
         nothing for 10 s: then its oldest events go, announced.
         """
@@ -163,7 +178,10 @@ class Feed:
             limit=buffer_events,
             policy=overflow,
             max_bytes=self._config.connection.buffer_bytes,
+            image=self._book_image,
         )
+        if self.state is ConnectionState.CONNECTED and (images := self._book_images()):
+            extra.post(images)
         if self._ended:
             extra.close(self._error)
         self._subscribers.append(extra)
@@ -176,6 +194,31 @@ class Feed:
             extra.close()
             if isinstance(self._main.error, SlowConsumer):
                 self._cut_off()
+
+    def book(self, symbol: str, *, depth: int | None = 10) -> BookTop | None:
+        """The order book of `symbol` where this feed's reader is, and how far to trust it.
+
+        It is a frozen copy of the best `depth` levels of each side (`None`: all of them). `None`
+        means that no snapshot was read yet.
+
+        In `async for event in feed`, also where a `FeedHandler` merges feeds one by one, the book
+        is exactly that of the events up to and including the one that is being looked at, whatever
+        has been received since, and whatever the overflow policy has dropped. With `batches()` it
+        is that after the whole batch. The books of a `subscriber()` are its own: see `BookShelf`.
+
+        Its trust is `STALE` while the reader sees no connection, when the book is not subscribed
+        any more, and if its newest message is older than `symbol_stale_s`, where that is set.
+        Raises `ValueError` for a negative depth.
+        """
+        reading = self._main.reading
+        top = reading.shelf().top(symbol, depth=depth) if reading is not None else None
+        if top is None:
+            return None
+        limit = self._config.symbol_stale_s
+        silent = limit is not None and self._clock.time_ns() - top.recv_ns >= limit * 1e9
+        if silent or not self._subscriptions.wants_book(symbol):
+            return evolve(top, trust=Trust.STALE)
+        return top
 
     @property
     def state(self) -> ConnectionState:
@@ -217,16 +260,23 @@ class Feed:
         self._subscriptions.want(wanted)
         if self._successor is not None:
             self._successor.keeper.want(wanted)
+        if self._main.reading is None and self._subscriptions.has_books:
+            self._main.reading = BookReading()
 
     def unsubscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols no longer. Data that is on its way may still arrive.
 
-        Raises `ConfigError` as `subscribe()` does.
+        Of an order book that has come a `Gap` says that it ends here. Raises `ConfigError` as
+        `subscribe()` does.
         """
-        unwanted = check_subscriptions(self.venue, symbols, channels)
-        self._subscriptions.unwant(unwanted)
+        ended = check_subscriptions(self.venue, symbols, channels)
+        had = {symbol for symbol, of_book in self._subscriptions.streams() if of_book}
+        self._subscriptions.unwant(ended)
         if self._successor is not None:
-            self._successor.keeper.unwant(unwanted)
+            self._successor.keeper.unwant(ended)
+        for symbol in dict.fromkeys(subscription.symbol for subscription in ended):
+            if symbol in had and not self._subscriptions.wants_book(symbol):
+                self._end_book(symbol)
 
     def reconnect(self, reason: str = "asked for by the application") -> None:
         """Drop the live connection and make a new one, through the back-off."""
@@ -304,7 +354,7 @@ class Feed:
                     valid += 1
                 elif isinstance(item, Malformed):
                     valid = self._mark(valid)
-                    self._decode_failed(item.error, batch, events)
+                    self._decode_failed(item, batch, events)
                 else:
                     self._take(item, events, recv_ns, epoch)
         self._mark(valid)
@@ -342,6 +392,10 @@ class Feed:
                 counters.ignored += 1
             case Subscribed() | Unsubscribed():
                 self._subscriptions.acknowledge(item)
+            case Resync():
+                self._subscriptions.resync(item.subscription)
+            case Synced():
+                self._subscriptions.synced(item.subscription)
             case Refused():
                 if item.subscription is not None:
                     self._subscriptions.refuse(item.subscription)
@@ -357,10 +411,11 @@ class Feed:
                 counters.gaps += isinstance(item, Gap)
                 events.append(item)
 
-    def _decode_failed(self, error: DecodeError, batch: Batch, events: list[Event]) -> None:
+    def _decode_failed(self, item: Malformed, batch: Batch, events: list[Event]) -> None:
         self._counters.decode_errors += 1
-        self._counters.gaps += 1
-        events += self._announcer.malformed(error, batch.recv_ns, batch.epoch)
+        told = self._announcer.malformed(item, batch.recv_ns, batch.epoch)
+        self._counters.gaps += sum(isinstance(event, Gap) for event in told)
+        events += told
         self._supervisor.data_is_malformed()
         if self._burst.record(trio.current_time()):
             config = self._config
@@ -395,19 +450,19 @@ class Feed:
 
     def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
         """What was sent between the last read and now is lost, for every symbol that is wanted."""
-        session = self._session
-        for symbol in self._subscriptions.symbols():
-            last = session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
+        for symbol, of_book in self._subscriptions.streams():
+            last = self._last_sequence(symbol, of_book=of_book)
             if last is None:
-                last = self._positions.get(symbol)  # nothing came since the gap before
+                last = self._positions.get((symbol, of_book))  # nothing since the gap before
             else:
-                self._positions[symbol] = last
+                self._positions[symbol, of_book] = last
             yield self._announcer.not_received(
                 symbol,
                 from_sequence=None if last is None else last + 1,
                 from_ns=self._last_recv_ns,
                 now_ns=now_ns,
                 epoch=epoch,
+                of_book=of_book,
             )
 
     @contextlib.contextmanager
@@ -421,6 +476,7 @@ class Feed:
             old_session=self._session,
             counters=self._counters,
             announcer=self._announcer,
+            give_up=self.reconnect,
         )
         try:
             yield successor
@@ -445,6 +501,7 @@ class Feed:
                 from_ns=self._last_recv_ns,
                 now_ns=now_ns,
                 epoch=transition.epoch,
+                of_book=one.of_book,
             )
         self._last_recv_ns = successor.last_recv_ns or self._last_recv_ns
         self._use_session(successor.session)
@@ -452,6 +509,32 @@ class Feed:
         self._outbox = successor.outbox
         self._mark(sum(type(event) in _DATA for event in events))
         yield from events
+
+    def _last_sequence(self, symbol: str, *, of_book: bool) -> int | None:
+        session, books = self._session, self._books
+        if of_book:
+            return books.last_book_sequence(symbol) if books is not None else None
+        return session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
+
+    # --- books ---
+
+    def _book_image(self, symbol: str) -> BookSnapshot | None:
+        return self._books.book_image(symbol) if self._books is not None else None
+
+    def _end_book(self, symbol: str) -> None:
+        last = self._last_sequence(symbol, of_book=True)
+        if last is None or self._ended:
+            return
+        self._counters.gaps += 1
+        now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
+        gap = self._announcer.book_ended(symbol, last, self._last_recv_ns, now_ns, epoch)
+        self._publish([gap])
+
+    def _book_images(self) -> list[Event]:
+        """Every book that is whole and wanted, after all that was received."""
+        streams = self._subscriptions.streams()
+        images = [self._book_image(symbol) for symbol, of_book in streams if of_book]
+        return [image for image in images if image is not None]
 
     # --- inside ---
 
@@ -462,6 +545,7 @@ class Feed:
         self._session = session
         # Asked here and not at each read: what a protocol is asked takes longer than a message.
         self._decode_plain = session.decode_plain if isinstance(session, BatchSession) else None
+        self._books = session if isinstance(session, BookSession) else None
 
     def _cut_off(self) -> None:
         """The consumer was too slow, and the policy is to disconnect."""

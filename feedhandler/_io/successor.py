@@ -13,6 +13,7 @@ from feedhandler._io.connection import Batch, Connection, Sink
 from feedhandler._io.outbox import Outbox
 from feedhandler._io.subscriptions import SubscriptionKeeper
 from feedhandler.abc import (
+    BookSession,
     Control,
     Heartbeat,
     Ignored,
@@ -21,9 +22,11 @@ from feedhandler.abc import (
     Refused,
     Reply,
     ResumableSession,
+    Resync,
     Session,
     Subscribed,
     Subscription,
+    Synced,
     Unsubscribed,
     Venue,
 )
@@ -35,11 +38,12 @@ from feedhandler.errors import (
     SendQueueFull,
     StaleConnection,
 )
-from feedhandler.model import Event, PriceUpdate, Quote, Trade
+from feedhandler.model import BookDelta, BookSnapshot, Event, PriceUpdate, Quote, Trade
 from feedhandler.observe import Counters
 
 __all__ = ["Successor"]
 
+_DATA = (PriceUpdate, Trade, Quote, BookSnapshot, BookDelta)
 _ACK_DEADLINES = 3  # within which the subscriptions must be confirmed: asked for twice
 
 
@@ -60,9 +64,13 @@ class Successor:
         old_session: Session,
         counters: Counters,
         announcer: Announcer,
+        give_up: Callable[[str], None],
     ) -> None:
         self.session = venue.session()
-        self.keeper = old.fork()
+        # A book that can't be had here is no reason against the connection that delivers.
+        self.keeper = old.fork(give_up=lambda why: give_up(why) if self.taken else None)
+        self._books = self.session if isinstance(self.session, BookSession) else None
+        self._old_books = old_session if isinstance(old_session, BookSession) else None
         self.outbox = Outbox(config.connection.send_queue_messages)
         self.taken = False
         self.last_recv_ns: int | None = None
@@ -97,7 +105,9 @@ class Successor:
                 self._decode_failed()
                 continue
             for item in items:
-                data = data or isinstance(item, PriceUpdate | Trade | Quote)
+                data = data or isinstance(
+                    item, PriceUpdate | Trade | Quote | BookSnapshot | BookDelta
+                )
                 self._take(item, events, batch)
         self.keeper.saw(events)
         self._overlap.add(events)
@@ -147,7 +157,9 @@ class Successor:
         overlap = self._overlap
         symbols = self.keeper.symbols()
         breaks = list(overlap.breaks(symbols, lost=lost))
-        events = overlap.release()
+        book_breaks, images = self._switch_books()
+        breaks += book_breaks
+        events = [*images, *overlap.release()]
         self._counters.ignored += overlap.duplicates
         session = self.session
         if self._reached is not None and isinstance(session, ResumableSession):
@@ -158,6 +170,32 @@ class Successor:
         self.taken = True
         self._notify()
         return breaks, events
+
+    def _switch_books(self) -> tuple[list[Break], list[Event]]:
+        """Each wanted book as it is on the new connection; a break where it is not there yet."""
+        breaks: list[Break] = []
+        images: list[Event] = []
+        for symbol in self._book_symbols():
+            image = self._books.book_image(symbol) if self._books is not None else None
+            last = self._last_of_old_book(symbol)
+            behind = image is None or (last or 0) > (image.sequence or 0)
+            if behind and last is not None:
+                breaks.append(Break(symbol, last + 1, None, of_book=True))
+            if image is not None:
+                images.append(image)
+        return breaks, images
+
+    def _book_symbols(self) -> list[str]:
+        return [symbol for symbol, of_book in self.keeper.streams() if of_book]
+
+    def _last_of_old_book(self, symbol: str) -> int | None:
+        books = self._old_books
+        return None if books is None else books.last_book_sequence(symbol)
+
+    def _has_book(self, symbol: str) -> bool:
+        """Whether the new connection's book is whole, and as far as the old one's."""
+        image = self._books.book_image(symbol) if self._books is not None else None
+        return image is not None and (image.sequence or 0) >= (self._last_of_old_book(symbol) or 0)
 
     async def _within(self, seconds: float, condition: Callable[[], bool]) -> bool:
         """Whether `condition` came true in that time; also when another has made the switch."""
@@ -173,12 +211,15 @@ class Successor:
         """Whether what was confirmed on the old connection is on the new; data is as good."""
         confirmed = self.keeper.snapshot().confirmed
         return all(
-            s in confirmed or s.symbol in self._overlap.symbols
+            s in confirmed or (s.symbol in self._overlap.symbols and not self.keeper.is_book(s))
             for s in self._wanted(self._old.snapshot().confirmed)
         )
 
     def _is_level(self) -> bool:
-        return all(self._overlap.is_level(symbol) for symbol in self.keeper.symbols())
+        return all(
+            self._has_book(symbol) if of_book else self._overlap.is_level(symbol)
+            for symbol, of_book in self.keeper.streams()
+        )
 
     def _wanted(self, subscriptions: Iterable[Subscription]) -> set[Subscription]:
         return set(subscriptions) & self.keeper.snapshot().wanted
@@ -193,6 +234,10 @@ class Successor:
                 self._counters.ignored += 1
             case Subscribed() | Unsubscribed():
                 self.keeper.acknowledge(item)
+            case Resync():
+                self.keeper.resync(item.subscription)
+            case Synced():
+                self.keeper.synced(item.subscription)
             case Refused():
                 if item.subscription is not None:
                     self.keeper.refuse(item.subscription)

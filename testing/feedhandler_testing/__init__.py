@@ -1,5 +1,6 @@
 """Fault injection for market-data feeds on trio: a mock exchange, and what it can do wrong."""
 
+from feedhandler_testing.books import MockBook
 from feedhandler_testing.clock import VirtualClock
 from feedhandler_testing.connection import MockWebSocketConnection
 from feedhandler_testing.failure import (
@@ -23,6 +24,7 @@ __all__ = [
     "FailureMode",
     "MalformedData",
     "MemoryStream",
+    "MockBook",
     "MockWebSocketConnection",
     "MockWebSocketServer",
     "Refusal",

@@ -21,6 +21,7 @@ from feedhandler.abc import Dialer, DialTarget
 from feedhandler.errors import ConnectionLost, ConnectionRefused, TlsFailed, UsageError
 from feedhandler.model import PriceUpdate
 from feedhandler_testing.board import FaultBoard, Injection, PlacedFault
+from feedhandler_testing.books import MockBook
 from feedhandler_testing.certificates import Certificates
 from feedhandler_testing.checks import check_seed
 from feedhandler_testing.clock import FaultyClock
@@ -70,9 +71,11 @@ class MockWebSocketServer:
     what they draw follows `seed`. `clock` is a wall clock for the client, which faults can shift;
     `prices` makes valid messages. `token` is the bearer token that is demanded; others are
     answered with 401. With `auto_ack` the server acknowledges subscriptions in the plain price
-    JSON, refuses `unknown_symbols`, and loses the first `lose_acks` acknowledgements. It pings
-    each connection every `heartbeat_interval` s. `buffer_bytes` bounds what is on its way over a
-    memory stream. `tls` serves over TCP with certificates of its own (needs trustme).
+    JSON, refuses `unknown_symbols`, and loses the first `lose_acks` acknowledgements; one of the
+    channel ``"book"`` is followed by the snapshots of those symbols that have a `MockBook` in
+    `books`. It pings each connection every `heartbeat_interval` s. `buffer_bytes` bounds what is
+    on its way over a memory stream. `tls` serves over TCP with certificates of its own (needs
+    trustme).
 
     All its tasks live in the block; leaving it drops what is open.
     """
@@ -101,6 +104,7 @@ class MockWebSocketServer:
         self.lose_acks = lose_acks
         self.dialled = 0
         self.accepted = 0
+        self.books: dict[str, MockBook] = {}
         self.connections: dict[int, MockWebSocketConnection] = {}
         self._tcp = tcp or tls
         self._certificates = Certificates() if tls else None
@@ -506,6 +510,7 @@ class MockWebSocketServer:
         try:
             request = json.loads(message)
             kind, symbols = request["type"], [str(symbol) for symbol in request["symbols"]]
+            named = {"channel": request["channel"]} if "channel" in request else {}
         except (ValueError, KeyError, TypeError):
             return  # not a request; it waits in the connection's queue
         if kind not in ("subscribe", "unsubscribe"):
@@ -514,21 +519,24 @@ class MockWebSocketServer:
             self.observer.requested(connection.attempt, kind, symbols)
         self._tell(connection.attempt, "subscribe")
         known = [symbol for symbol in symbols if symbol not in self.unknown_symbols]
+        prices = [] if named else known
         if kind == "subscribe":
-            connection.subscriptions.update(dict.fromkeys(known))
+            connection.subscriptions.update(dict.fromkeys(prices))
         else:
-            for symbol in known:
+            for symbol in prices:
                 connection.subscriptions.pop(symbol, None)
         if self.lose_acks > 0:
             self.lose_acks -= 1
             return
         answers: list[dict[str, Any]] = [
-            {"type": "error", "symbol": symbol, "message": "unknown symbol"}
+            {"type": "error", **named, "symbol": symbol, "message": "unknown symbol"}
             for symbol in symbols
             if symbol in self.unknown_symbols
         ]
         if known:
-            answers.append({"type": f"{kind}d", "symbols": known})
+            answers.append({"type": f"{kind}d", **named, "symbols": known})
+        if kind == "subscribe" and named.get("channel") == "book":
+            answers += [self.books[symbol].snapshot() for symbol in known if symbol in self.books]
         await connection.answer(answers)
         self._tell(connection.attempt, "subscribed")
 
