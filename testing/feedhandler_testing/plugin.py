@@ -208,17 +208,16 @@ def simulate_scenario(request: pytest.FixtureRequest, scenario: Scenario) -> Cal
     marker = request.node.get_closest_marker("feed_scenarios")
     subject = marker.kwargs.get("subject") if marker is not None else None
 
+    if inspect.iscoroutinefunction(request.function):
+        _refuse(
+            "simulate_scenario() starts a trio run of its own: write `def`, not `async def`; or "
+            "ask for virtual_clock, and await feedhandler_testing.run.run_scenario(scenario)"
+        )
+
     def simulate_scenario(*, check: bool = True) -> Outcome:
         __tracebackhide__ = True
-        import trio
-
         from feedhandler_testing.run import simulate
 
-        if trio.lowlevel.in_trio_run():
-            _refuse(
-                "simulate_scenario() starts a trio run of its own: write `def`, not `async def`; "
-                "or ask for virtual_clock and await run_scenario(scenario)"
-            )
         outcome = simulate(scenario, subject)
         return outcome.check() if check else outcome
 
@@ -231,6 +230,7 @@ def simulate_scenario(request: pytest.FixtureRequest, scenario: Scenario) -> Cal
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run a test that has asked for something; leave others as they are."""
+    __tracebackhide__ = True
     asked = item.stash.get(_ASKED, None)
     if asked is None or not isinstance(item, pytest.Function):
         return (yield)
