@@ -53,7 +53,8 @@ def test_failing():
 }
 
 ASYNC = {
-    "pytest.ini": "[pytest]\nasyncio_mode = auto\naddopts = --strict-markers -W error\n",
+    "pytest.ini": "[pytest]\nasyncio_mode = auto\n"
+    "asyncio_default_fixture_loop_scope = function\naddopts = --strict-markers -W error\n",
     "test_asyncio.py": """
 import asyncio
 import pytest
@@ -178,7 +179,7 @@ def test_the_wheel_serves_those_who_ask_and_leaves_others_alone(tmp_path: Path) 
         return done.returncode, done.stdout + done.stderr
 
     # The wheel and pytest, and nobody asked for the extra.
-    install(str(wheel), "pytest", "pytest-asyncio", "anyio")
+    install(str(wheel), "pytest")
     plain = _project(tmp_path / "plain", PLAIN)
     status, text = run_tests(plain)
     assert status == 0, text
@@ -186,21 +187,24 @@ def test_the_wheel_serves_those_who_ask_and_leaves_others_alone(tmp_path: Path) 
     _, without = run_tests(plain, "-p", "no:feedhandler", "--runxfail")
     _, having = run_tests(plain, "--runxfail")
     assert _told(having) == _told(without), "a failure looks as it does without the plugin"
+    status, text = run_tests(_project(tmp_path / "wants", WANTS))
+    assert status == 1, text
+    assert "pip install 'feedhandler[testing]'" in text
+
+    # Other people's ways to run async tests, without pytest-trio.
+    install("pytest-asyncio", "anyio")
     status, text = run_tests(_project(tmp_path / "asyncio", ASYNC))
     assert status == 0, text
     assert "1 passed" in text
     status, text = run_tests(_project(tmp_path / "anyio", ANYIO), "-p", "no:asyncio")
     assert status == 0, text
     assert "2 passed" in text, "on asyncio and, because the wheel brings it, on trio"
-    status, text = run_tests(_project(tmp_path / "wants", WANTS))
-    assert status == 1, text
-    assert "pip install 'feedhandler[testing]'" in text
 
     # The extra: the same project is left alone still, and one that asks is served.
     install(f"{wheel}[testing]")
-    status, text = run_tests(plain, "-p", "no:trio")
+    status, text = run_tests(plain, "-p", "no:trio", "-p", "no:asyncio", "-p", "no:anyio")
     assert status == 0, text
-    status, text = run_tests(_project(tmp_path / "user", USER))
+    status, text = run_tests(_project(tmp_path / "user", USER), "-p", "no:asyncio")
     assert status == 1, text
     assert "1 failed, 2 passed" in text
     assert "assert 1 == 2" in text
