@@ -94,17 +94,22 @@ class _Watch:
     def generators(self) -> Iterator[None]:
         """Note the async generators that this block's tasks begin, and those that they drop."""
         before = sys.get_asyncgen_hooks()
+        # Where one is finalized, weak references to it are gone already.
+        ids: set[int] = set()
 
         def begin(generator: AsyncGenerator[Any, Any]) -> None:
             task = trio.lowlevel.current_task()
             ours = task is self._own or task not in self._tasks
             if ours and isinstance(generator, AsyncGeneratorType):
                 self._begun.add(generator)
+                ids.add(id(generator))
+            else:
+                ids.discard(id(generator))  # it was that of one which is over
             if before.firstiter is not None:
                 before.firstiter(generator)
 
         def drop(generator: AsyncGenerator[Any, Any]) -> None:
-            if isinstance(generator, AsyncGeneratorType) and generator in self._begun:
+            if isinstance(generator, AsyncGeneratorType) and id(generator) in ids:
                 self._dropped.append(f"{_generator(generator)}: dropped without aclose()")
             if before.finalizer is not None:
                 before.finalizer(generator)
