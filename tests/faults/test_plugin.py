@@ -486,3 +486,11 @@ def test_the_package_s_names_have_one_home_for_types_and_for_the_import() -> Non
     assert {*feedhandler_testing.__all__} <= {*dir(feedhandler_testing)}
     with pytest.raises(AttributeError, match="no attribute 'Typo'"):
         feedhandler_testing.Typo  # noqa: B018
+
+
+def test_the_page_about_the_plugin_shows_what_works(project: pytest.Pytester) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "pytest.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    result = run(project, "\n\n".join(blocks))
+    result.assert_outcomes(passed=4)
