@@ -6,9 +6,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import trio
+from attrs import evolve
 
 from feedhandler.errors import UsageError
 from feedhandler_testing.board import PlacedFault
+from feedhandler_testing.clock import EPOCH_NS
 from feedhandler_testing.rules import RULES, NothingInvented, Violation, rules_for
 from feedhandler_testing.server import MockWebSocketServer
 from feedhandler_testing.subject import Contract, observe
@@ -17,6 +19,7 @@ from feedhandler_testing.trace import (
     Fired,
     Gauged,
     Happened,
+    Moved,
     Record,
     Removed,
     Requested,
@@ -59,14 +62,13 @@ class FeedTrace:
     The pytest plugin checks all safety rules on it after the test, unless `check` is false.
     `contract` is what the feed promises beyond what every feed does (by default one connection at
     a time, and nothing else); it can be set until the end. `trace` holds the records; with `keep`,
-    only as many. Times count from when the server was attached.
+    only as many. Times count from when the server was started.
     """
 
     def __init__(self, *, keep: int | None = None) -> None:
         self.check = True
         self.contract = Contract(ack_deadline_s=0.0)
         self.trace = Trace(keep=keep)
-        self._began_at = 0.0
         self._server: MockWebSocketServer | None = None
         self._watched = False
         self._inexact = False
@@ -88,7 +90,6 @@ class FeedTrace:
         if server.observer is not None:
             raise UsageError("the server has an observer already: set server.observer = None")
         self._server = server
-        self._began_at = trio.current_time()
         server.observer = self
 
     def watch(
@@ -134,7 +135,7 @@ class FeedTrace:
     # --- the feed's side ---
 
     def _now(self) -> float:
-        return trio.current_time() - self._began_at
+        return trio.current_time() if self._server is None else self._server.now()
 
     def _add(self, record: Record) -> None:
         self.trace.add(record)
@@ -142,6 +143,9 @@ class FeedTrace:
     def _hear(self, event: object, observe: Callable[[object, float], Record | None]) -> None:
         for one in event if isinstance(event, list | tuple) else (event,):
             record = observe(one, self._now())
+            if isinstance(record, Moved) and self._server is not None:
+                since_ns = self._server.clock.true_of(record.recv_ns) - EPOCH_NS
+                record = evolve(record, since_s=min(since_ns / 1e9, record.at_s))
             if record is not None:
                 self._add(record)
 
@@ -184,7 +188,8 @@ class FeedTrace:
 
     def fired(self, placed: PlacedFault, attempt: int) -> None:
         """For the server."""
-        self._add(Fired(self._now(), placed.name, attempt, placed.fault.taints))
+        fault = placed.fault
+        self._add(Fired(self._now(), placed.name, attempt, fault.taints, fault.delays))
 
     def removed(self, placed: PlacedFault) -> None:
         """For the server."""

@@ -13,8 +13,10 @@ from trio.testing import MockClock
 
 from feedhandler import FeedConfig, PriceUpdate, PriceVenue, UsageError, open_feed
 from feedhandler_testing import FeedTrace, MockWebSocketServer, no_leaks, price_message
+from feedhandler_testing.faults.bytes import Reset
 from feedhandler_testing.leaks import Leaked
 from feedhandler_testing.subject import contract_of
+from feedhandler_testing.trace import Moved
 
 
 async def endless() -> AsyncIterator[int]:
@@ -161,6 +163,35 @@ async def test_a_trace_holds_a_feed_to_its_own_configuration(autojump_clock: Moc
                     break
     assert trace.violations() == []
     assert trace.contract.backoff == config.backoff
+
+
+async def test_a_trace_holds_the_faults_and_judges_waits_from_when_they_began(
+    autojump_clock: MockClock,
+) -> None:
+    config = FeedConfig()
+    await trio.sleep(5)  # a server's time begins with it
+    async with MockWebSocketServer() as server:
+        trace = FeedTrace()
+        trace.attach(server)
+        venue = PriceVenue(server.url, dial=server.dial)
+        async with open_feed(venue, ["BTC-USD"], config=config, clock=server.clock) as feed:
+            watched = trace.watch(feed, contract=contract_of(config))
+            connection = await server.next_connection()
+            await connection.receive()
+            async with server.fault(Reset()):
+                connection = await server.next_connection()
+            await connection.receive()
+            await trio.sleep(2)  # the consumer is late
+            await connection.send(price_message("BTC-USD", "1.10", 1))
+            async for event in watched:
+                if isinstance(event, PriceUpdate):
+                    break
+    assert trace.violations() == []
+    kinds = [type(record).__name__ for record in trace.trace]
+    assert {"Fired", "Removed"} <= {*kinds}
+    lost = next(one for one in trace.trace if isinstance(one, Moved) and one.failure)
+    assert lost.since_s == pytest.approx(0, abs=0.1)
+    assert lost.at_s == pytest.approx(2, abs=0.5)
 
 
 async def test_a_number_s_digits_are_not_held_against_a_feed(autojump_clock: MockClock) -> None:
