@@ -116,12 +116,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     from feedhandler_testing.scenario import Scenario
 
-    for one in marker.args:
-        if not isinstance(one, Scenario):
-            raise pytest.UsageError(
-                f"{metafunc.definition.nodeid}: {one!r} is no Scenario: write "
-                "@pytest.mark.feed_scenarios(Scenario(...), Scenario(...), subject=...)"
-            )
+    wrong = [repr(one) for one in marker.args if not isinstance(one, Scenario)]
+    wrong += [f"{name}=" for name in marker.kwargs if name != "subject"]
+    if wrong or not marker.args:
+        told = f"{', '.join(wrong)} is no Scenario" if wrong else "there is no Scenario"
+        _refuse(
+            f"{metafunc.definition.nodeid}: {told}: write "
+            "@pytest.mark.feed_scenarios(Scenario(...), Scenario(...), subject=...)"
+        )
     ids = [one.name or f"{number}-seed{one.seed}" for number, one in enumerate(marker.args)]
     metafunc.parametrize("scenario", marker.args, ids=ids, indirect=True)
 

@@ -157,7 +157,8 @@ def _project(folder: Path, files: dict[str, str]) -> Path:
 
 
 def test_the_wheel_serves_those_who_ask_and_leaves_others_alone(tmp_path: Path) -> None:
-    problem = _pip("download", "--no-deps", "--dest", tmp_path, "hatchling", cwd=tmp_path)
+    quick = ("--retries", "1", "--timeout", "15")
+    problem = _pip("download", *quick, "--no-deps", "--dest", tmp_path, "hatchling", cwd=tmp_path)
     if problem is not None:
         pytest.skip(f"pip can't install here: {problem.strip().splitlines()[-1]}")
 

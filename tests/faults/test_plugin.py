@@ -334,19 +334,27 @@ def test_unnamed(simulate_scenario):
     result.stdout.fnmatch_lines(["*@pytest.mark.feed_scenarios(Scenario(...), ...)*"])
 
 
-def test_what_is_no_scenario_is_refused(project: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("[1, 2]", "[1, 2] is no Scenario"),
+        ("subjects=1", "subjects= is no Scenario"),
+        ("", "there is no Scenario"),
+    ],
+)
+def test_what_is_no_scenario_is_refused(
+    project: pytest.Pytester, arguments: str, told: str
+) -> None:
     result = run(
         project,
-        """
+        f"""
 import pytest
-@pytest.mark.feed_scenarios([1, 2])
+@pytest.mark.feed_scenarios({arguments})
 def test_list(simulate_scenario): pass
 """,
     )
-    assert result.ret != 0
-    assert "[1, 2] is no Scenario: write @pytest.mark.feed_scenarios(Scenario(...)" in (
-        result.stdout.str() + result.stderr.str()
-    )
+    result.assert_outcomes(errors=1)
+    assert f"{told}: write @pytest.mark.feed_scenarios(Scenario(...)" in result.stdout.str()
 
 
 # --- leaks ---------------------------------------------------------------------------------------
