@@ -2,6 +2,8 @@
 
 Start with `open_feed()`; `FeedHandler` runs many feeds; `WebSocketClient` is the layer below,
 for raw messages.
+
+(PYTEST_DONT_REWRITE: there are no test's asserts here.)
 """
 
 from feedhandler._core.backoff import ReconnectionState

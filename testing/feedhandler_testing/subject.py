@@ -39,7 +39,7 @@ from feedhandler_testing.trace import (
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Contract", "FeedSubject", "MockVenue", "Subject", "observe"]
+__all__ = ["Contract", "FeedSubject", "MockVenue", "Subject", "contract_of", "observe"]
 
 
 @frozen
@@ -146,6 +146,21 @@ def settings_with(settings: Mapping[str, Any]) -> FeedConfig:
     return feed_config_from_mapping(merged)
 
 
+def contract_of(
+    config: FeedConfig, policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES
+) -> Contract:
+    """What this library's feed promises with that configuration."""
+    return Contract(
+        backoff=config.backoff,
+        breaker=config.breaker,
+        policies=policies,
+        pace_s=config.subscribe_pace_s,
+        ack_deadline_s=config.ack_deadline_s,
+        asks_silent_again=config.symbol_stale_s is not None,
+        close_s=config.connection.close_timeout_s,
+    )
+
+
 @frozen
 class FeedSubject:
     """This library's own feed: `open_feed(PriceVenue(...))` with the scenario's settings."""
@@ -167,16 +182,7 @@ class FeedSubject:
             yield feed
 
     def contract(self, settings: Mapping[str, Any]) -> Contract:
-        config = settings_with(settings)
-        return Contract(
-            backoff=config.backoff,
-            breaker=config.breaker,
-            policies=self.policies,
-            pace_s=config.subscribe_pace_s,
-            ack_deadline_s=config.ack_deadline_s,
-            asks_silent_again=config.symbol_stale_s is not None,
-            close_s=config.connection.close_timeout_s,
-        )
+        return contract_of(settings_with(settings), self.policies)
 
     def gauges(self, feed: Any) -> Iterable[tuple[str, float, float]]:
         # A read's worth can be over the bound (see `ConnectionConfig`).
