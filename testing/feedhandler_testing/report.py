@@ -104,10 +104,10 @@ def _verdict(outcome: Outcome) -> str:
 def _facts(outcome: Outcome, kept: Sequence[Any]) -> str:
     scenario = outcome.scenario
     kinds = Counter(type(record).__name__ for record in kept)
-    time = "virtual time" if scenario.network == "memory" else f"real time, over {scenario.network}"
+    time = "virtual time" if scenario.network == "memory" else f"real time, {scenario.network}"
     facts = {
         "Seed": str(scenario.seed),
-        "Duration": f"{outcome.virtual_s:,.3f} s ({time})",
+        f"Duration ({time})": f"{outcome.virtual_s:,.3f} s",
         "Messages delivered": f"{outcome.messages:,}",
         "Messages sent": f"{kinds['Sent']:,}",
         "Gaps announced": f"{kinds['Lost']:,}",
@@ -164,7 +164,7 @@ def _coverage(outcome: Outcome) -> str:
     states = sorted({state for _, state in outcome.coverage})
     faults = sorted({fault for fault, _ in outcome.coverage})
     rows = [
-        [fault, *("yes" if (fault, s) in outcome.coverage else "–" for s in states)]
+        [fault, *("yes" if (fault, s) in outcome.coverage else "-" for s in states)]
         for fault in faults
     ]
     return _table("The state that the subject was in when a fault acted", ["Fault", *states], rows)

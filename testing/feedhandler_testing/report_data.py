@@ -43,7 +43,7 @@ Mark = tuple[float, int, str]  # at, how many, text
 
 def number(value: float) -> float | int:
     """A time as JSON: microseconds, and no needless digits."""
-    rounded = round(value, 6)
+    rounded = round(float(value), 6)
     return int(rounded) if rounded.is_integer() else rounded
 
 
@@ -92,14 +92,15 @@ def _json(items: Iterable[Sequence[Any]]) -> list[list[Any]]:
 
 def _steps(kept: Sequence[Record], ends: float) -> Iterator[Span]:
     steps = [r for r in kept if isinstance(r, Stepped)]
-    for number_, (one, after) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
+    for number_, (one, after) in enumerate(zip(steps, [*steps[1:], None], strict=False)):
         until = ends if after is None else after.at_s
         yield one.at_s, until, "odd" if number_ % 2 else "even", one.step
 
 
 def _states(kept: Sequence[Record], ends: float) -> Iterator[Span]:
     """What the subject says of its state, until the run sees that it is closed."""
-    at, state, why = 0.0, "disconnected", ""
+    first = next((r.old for r in kept if isinstance(r, Moved)), "disconnected")
+    at, state, why = 0.0, first, ""
     for record in kept:
         match record:
             case Moved():
@@ -116,14 +117,14 @@ def _states(kept: Sequence[Record], ends: float) -> Iterator[Span]:
 def _why(move: Moved) -> str:
     words = f": {move.failure}" if move.failure else ""
     words += f" ({move.error})" if move.error else ""
-    words += f", attempt {move.attempt}" if move.attempt else ""
+    words += f", failure {move.attempt}" if move.failure and move.attempt else ""
     return words + (f", epoch {move.epoch}" if move.new == "connected" else "")
 
 
 def _waits(moves: Sequence[Moved], ends: float, *, breaker: bool) -> Iterator[Span]:
     """The waits before the next attempt; those for which the circuit is open have their own."""
-    for move, after in zip(moves, [*moves[1:], None], strict=True):
-        if breaker and not move.breaker_open or not breaker and move.wait_s is None:
+    for move, after in zip(moves, [*moves[1:], None], strict=False):
+        if (not move.breaker_open) if breaker else (move.wait_s is None):
             continue
         until = ends if after is None else after.at_s
         if move.wait_s is not None:
@@ -207,9 +208,9 @@ def fault_rows(kept: Sequence[Record]) -> list[list[str]]:
     for record in kept:
         match record:
             case Placed():
-                rows[record.fault] = [record.fault, f"{record.at_s:,.3f}", "–", "0", "–", "–"]
+                rows[record.fault] = [record.fault, f"{record.at_s:,.3f}", "-", "0", "-", "-"]
             case Fired():
-                row = rows.setdefault(record.fault, [record.fault, "–", "–", "0", "–", "–"])
+                row = rows.setdefault(record.fault, [record.fault, "-", "-", "0", "-", "-"])
                 acts[record.fault] += 1
                 row[3] = f"{acts[record.fault]:,}"
                 row[5] = f"{record.at_s:,.3f}"
@@ -264,7 +265,7 @@ def _messages(kept: Sequence[Record], ends: float) -> dict[str, Any]:
     Each series is flat pairs: how many bins further on, and the count.
     """
     arrived = {(r.symbol, r.number) for r in kept if isinstance(r, Delivered)}
-    series: dict[str, Counter[int]] = {"delivered": Counter(), "lost": Counter(), "spoilt": Counter()}
+    series: dict[str, Counter[int]] = {n: Counter() for n in ("delivered", "lost", "spoilt")}
     width = ends / _BINS
     for record in kept:
         match record:
@@ -311,7 +312,8 @@ def _tiers(outcome: Outcome, kept: Sequence[Record]) -> Iterator[Iterable[int]]:
     times = {violation.at_s for violation in outcome.violations}
     last = {record.at_s: index for index, record in enumerate(kept) if record.at_s in times}
     yield _around(last.values(), 20, 6, len(kept))
-    turns = [i for i, r in enumerate(kept) if isinstance(r, Moved | Failed | Stepped | Placed | Removed)]
+    turning = Moved | Failed | Stepped | Placed | Removed
+    turns = [i for i, r in enumerate(kept) if isinstance(r, turning)]
     yield turns
     told_of = [i for i, r in enumerate(kept) if isinstance(r, Lost | Malformed | Refused)]
     acts: dict[tuple[str, int], int] = {}

@@ -26,7 +26,7 @@
     return END < 3600 ? `${sign}${h * 60 + m}:${rest}` : `${sign}${h}:${pad(m, 0, 2)}:${rest}`;
   }
   const exact = (at) => (END < 120 ? `${at.toFixed(3)} s` : `${clock(at, 3)} (${at.toFixed(3)} s)`);
-  const lasting = (s) => (s >= 120 ? clock(s, 0) + (END < 120 ? "" : " long") : `${Number(s.toPrecision(4))} s`);
+  const lasting = (s) => (s >= 120 ? clock(s, 0) : `${Number(s.toPrecision(4))} s`);
   const count = (n) => n.toLocaleString("en");
 
   // --- drawing by hand ---
@@ -66,11 +66,12 @@
 
   // --- lanes ---
 
+  const FAULT_ROW = 27; // px: its name above, its acts below
   const lanes = [
     { name: "Steps", kind: "spans", of: data.steps, high: 20 },
     { name: "Connection", kind: "spans", of: data.states, high: 24, label: (s) => s[2] },
     { name: "Circuit breaker", kind: "spans", of: data.breaker, high: 18, none: "closed throughout" },
-    { name: "Back-off waits", kind: "spans", of: data.waits, high: 18, none: "none" },
+    { name: "Back-off waits", kind: "spans", of: data.waits, high: 18, none: "none", label: (s) => (s[2] === "many" ? "" : lasting(s[1] - s[0])) },
     ...data.faults.map((f) => ({ name: `Fault: ${f.kind}`, kind: "fault", of: f.spans, marks: f.marks, ...stacked(f.spans) })),
     { name: "Messages", kind: "bars", high: 96 },
     { name: "Gaps announced", kind: "marks", of: data.gaps, shape: "gap", high: 22, none: "none" },
@@ -86,7 +87,8 @@
       ends[row] = Math.max(span[1], ends[row] || 0);
       return row;
     });
-    return { rows, high: 18 * Math.max(ends.length, 1) };
+    const rowOf = new Map(spans.map((span, index) => [span[3], rows[index]]));
+    return { rows, rowOf, high: FAULT_ROW * Math.max(ends.length, 1) };
   }
 
   // Sorted by time: the first index that is not before `at`.
@@ -102,7 +104,7 @@
   function draw() {
     queued = false;
     const width = frame.clientWidth, gutter = width >= GUTTER_FROM ? 168 : 0;
-    const left = gutter || 8, right = width - 10, scale = (right - left) / (view.to - view.from);
+    const left = gutter || 8, right = width - 13, scale = (right - left) / (view.to - view.from);
     const X = (at) => left + (at - view.from) * scale;
     place = { left, right, scale, width };
     items = [];
@@ -123,7 +125,7 @@
       else if (lane.kind === "spans") spans(g, lane, X);
       else if (lane.kind === "fault") { spans(g, lane, X); marks(g, lane, X, lane.marks, "fired"); }
       else if (lane.kind === "marks") marks(g, lane, X, lane.of, lane.shape);
-      else bars(g, lane, X);
+      else bars(g, lane, X, page);
     }
     page.appendChild(plot);
     items.sort((a, b) => a.at - b.at || a.y0 - b.y0);
@@ -134,7 +136,7 @@
         width: Math.max(Math.min(chosen.x1, right) - Math.max(chosen.x0, left), 2) + 4, height: chosen.y1 - chosen.y0 + 4 }, plot);
     }
     chart.setAttribute("height", y + 2);
-    for (const [key, value] of [["x", left - 6], ["width", right - left + 12], ["height", y + 2]]) $("plot-box").setAttribute(key, value);
+    for (const [key, value] of [["x", left - 9], ["width", right - left + 18], ["height", y + 2]]) $("plot-box").setAttribute(key, value);
     drawing.replaceChildren(page);
     const digits = places(stepFor((view.to - view.from) / 1000));
     $("range").textContent = `${clock(view.from, digits)} – ${clock(view.to, digits)}`;
@@ -157,7 +159,7 @@
   }
 
   function spans(g, lane, X) {
-    const row = lane.rows ? lane.high / Math.max(...lane.rows.map((r) => r + 1), 1) : lane.high;
+    const row = lane.rows ? FAULT_ROW : lane.high;
     let narrow = null;
     const flush = () => {
       if (!narrow) return;
@@ -172,9 +174,9 @@
       if (b <= a) return;
       make("rect", { class: kind, x: a, y, width: b - a, height: row - (lane.rows ? 2 : 0) }, g);
       const start = Math.max(a, place.left) + 4, shown = label && fitting(label, Math.min(b, place.right) - start - 3);
-      if (shown) make("text", { class: "inside", x: start, y: y + row / 2 + (lane.rows ? 3 : 4) }, g, shown);
+      if (shown) make("text", { class: "inside", x: start, y: lane.rows ? y + 11 : y + row / 2 + 4 }, g, shown);
       items.push({ at: from, lane: lane.name, x0: a, x1: b, y0: y, y1: y + row, big: true,
-        text: `${text}\n${exact(from)} to ${exact(to)}\n${lasting(to - from)}` });
+        text: `${text}\n${exact(from)} to ${exact(to)}\n${lasting(to - from)} long` });
     };
     lane.of.forEach((span, index) => {
       if (span[1] < view.from || span[0] > view.to) return;
@@ -203,15 +205,18 @@
     const y = lane.y + lane.high / 2, fault = lane.kind === "fault";
     const groups = [];
     for (let i = firstFrom(list, view.from - 8 / place.scale, 0); i < list.length && list[i][0] <= view.to + 8 / place.scale; i += 1) {
-      const mark = list[i], x = X(mark[0]), group = groups[groups.length - 1];
-      if (group && x - group.x < 11) { group.n += mark[1]; group.list.push(mark); } else groups.push({ x, n: mark[1], list: [mark] });
+      const mark = list[i], x = X(mark[0]), row = fault ? lane.rowOf.get(mark[2].split(" ")[0]) || 0 : 0;
+      const group = groups.findLast((g) => g.row === row);
+      if (group && x - group.x < 11) { group.n += mark[1]; group.list.push(mark); } else groups.push({ x, row, n: mark[1], list: [mark] });
     }
     groups.forEach((group, index) => {
-      const at = fault ? lane.y + lane.high - 7 : y;
+      const at = fault ? lane.y + group.row * FAULT_ROW + 19 : y;
+      const next = groups.slice(index + 1).find((g) => g.row === group.row);
+      const before = index && groups[index - 1].row === group.row ? groups[index - 1].x : -Infinity;
       SHAPES[shape](g, group.x, at);
-      const room = (index + 1 < groups.length ? groups[index + 1].x - 8 : place.right) - group.x - 8;
+      const room = (next ? next.x - 8 : place.right) - group.x - 8;
       const told = group.n > 1 ? `×${count(group.n)}` : "";
-      if (told && widthOf(told) <= room) make("text", { class: shape === "violation" ? "count alarm" : "count", x: group.x + 9, y: at + 4 }, g, told);
+      if (told && widthOf(told) <= room && group.x - before > 22) make("text", { class: shape === "violation" ? "count alarm" : "count", x: group.x + 9, y: at + 4 }, g, told);
       else if (!told && shape === "violation") {
         const text = fitting(group.list[0][2], room - 4);
         if (text) make("text", { class: "count alarm", x: group.x + 12, y: at + 4 }, g, text);
@@ -253,7 +258,7 @@
     return list;
   }
 
-  function bars(g, lane, X) {
+  function bars(g, lane, X, page) {
     const up = lane.y + 62, low = lane.y + lane.high;
     make("line", { x1: place.left, x2: place.right, y1: up, y2: up, class: "rule" }, g);
     const few = single();
@@ -269,29 +274,42 @@
       }
       // A dot each, if that is legible
       if ((place.right - place.left) / Math.max(rows.delivered.length, 1) >= 6) {
+        note(page, lane, ["each message by itself"]);
         for (const name of SERIES) dots(g, lane, X, rows[name], name, name === "delivered" ? up - 14 : name === "lost" ? up + 11 : up + 26);
         return;
       }
     }
-    const wide = Math.max(BIN * place.scale, 3), per = wide / place.scale;
+    let seen = 0; // wide enough for some messages each, or a steady stream would look uneven
+    for (let i = firstFrom(bins.delivered, Math.floor(view.from / BIN), 0); i < bins.delivered.length && bins.delivered[i][0] * BIN <= view.to; i += 1) seen += bins.delivered[i][1];
+    const even = Math.min((12 * (place.right - place.left)) / Math.max(seen, 1), 16);
+    const wide = Math.max(BIN * place.scale, even, 3), per = wide / place.scale;
     const columns = new Map();
     for (const name of SERIES) {
       const list = bins[name];
       for (let i = firstFrom(list, Math.floor(view.from / BIN) - 1, 0); i < list.length && list[i][0] * BIN <= view.to; i += 1) {
-        const c = BIN * place.scale >= 3 ? list[i][0] : Math.floor(((list[i][0] + 0.5) * BIN) / per + 1e-9);
-        const column = columns.get(c) || { delivered: 0, lost: 0, spoilt: 0 };
+        const c = BIN * place.scale >= wide ? list[i][0] : Math.floor(((list[i][0] + 0.5) * BIN) / per + 1e-9);
+        const column = columns.get(c) || { delivered: 0, lost: 0, spoilt: 0, first: Infinity, last: 0 };
         column[name] += list[i][1];
+        if (name === "delivered") { column.first = Math.min(column.first, list[i][0]); column.last = list[i][0] + 1; }
         columns.set(c, column);
       }
     }
     let most = 0, lost = 0;
-    for (const c of columns.values()) { most = Math.max(most, c.delivered); lost = Math.max(lost, c.lost + c.spoilt); }
+    for (const [index, c] of columns) {
+      // Beside an empty one, a column is as wide as what is in it, so that a silence has its true length.
+      const beside = (other) => columns.get(other)?.delivered;
+      c.from = beside(index - 1) ? index * per : Math.max(c.first * BIN, index * per);
+      c.to = Math.min(beside(index + 1) ? (index + 1) * per : Math.min(c.last * BIN, (index + 1) * per), END);
+      c.rate = c.delivered / Math.max(c.to - c.from, per * 0.4);
+      most = Math.max(most, c.delivered ? c.rate : 0);
+      lost = Math.max(lost, c.lost + c.spoilt);
+    }
     let d = "";
     for (const [index, column] of columns) {
       const x = X(index * per), gap = wide > 6 ? 1 : 0;
       if (column.delivered) {
-        const high = Math.max((column.delivered / most) * 58, 1.5);
-        d += `M${x.toFixed(1)} ${up}v${-high.toFixed(1)}h${(wide - gap).toFixed(1)}V${up}z`;
+        const high = Math.max((column.rate / most) * 58, 1.5), long = Math.max((column.to - column.from) * place.scale - gap, 1.5);
+        d += `M${X(column.from).toFixed(1)} ${up}v${-high.toFixed(1)}h${long.toFixed(1)}V${up}z`;
       }
       let y = up + 2;
       for (const name of ["lost", "spoilt"]) {
@@ -302,11 +320,15 @@
       }
       const told = SERIES.filter((n) => column[n]).map((n) => `${count(column[n])} ${CALLED[n]}`);
       items.push({ at: index * per, lane: lane.name, x0: x, x1: x + wide, y0: up - 60, y1: low, column: true, quiet: !(column.lost || column.spoilt),
-        text: `${told.join("\n")}\n${exact(index * per)}, ${lasting(per)}` });
+        text: `${told.join("\n")}\nfrom ${exact(index * per)}, for ${lasting(per)}` });
     }
     if (d) make("path", { class: "delivered", d }, g);
-    if (most) make("text", { class: "inside soft", x: place.left + 2, y: lane.y + 9 }, g, `▲ delivered, at most ${rate(most / per)}`);
-    if (lost) make("text", { class: "inside soft", x: place.left + 2, y: low - 1 }, g, `▼ sent in vain, at most ${rate(lost / per)}`);
+    const notes = [most && `▲ delivered, ≤ ${rate(most)}`, lost && `▼ sent in vain, ≤ ${rate(lost / per)}`].filter(Boolean);
+    note(page, lane, notes);
+  }
+  function note(page, lane, notes) {
+    if (place.left > 100) notes.forEach((text, i) => make("text", { class: "soft", x: 10, y: lane.y + 34 + 16 * i }, page, text));
+    else make("text", { class: "soft", x: place.right, y: lane.y - 5, "text-anchor": "end" }, page, fitting(notes.join("  ").replaceAll("delivered, ", "").replaceAll("sent in vain, ", ""), place.right - place.left - 70));
   }
   const rate = (r) => (r >= 1 || !r ? `${count(Number(r.toPrecision(2)))}/s` : r * 60 >= 1 ? `${Number((r * 60).toPrecision(2))}/min` : `${Number((r * 3600).toPrecision(2))}/h`);
 
@@ -328,11 +350,12 @@
     const strip = $("overview"), X = (at) => place.left + (at / END) * (place.right - place.left);
     if (strip.drawn !== width) {
       strip.drawn = width;
-      const columns = new Float64Array(Math.max(Math.floor((place.right - place.left) / 2), 1) + 1);
-      for (const [bin, n] of bins.delivered) columns[Math.floor((bin / data.messages.bins) * (columns.length - 1))] += n;
+      const long = place.right - place.left, wide = Math.min(Math.max((12 * long) / (data.messages.totals.delivered || 1), 2), 12);
+      const columns = new Float64Array(Math.floor(long / wide) + 1);
+      for (const [bin, n] of bins.delivered) columns[Math.floor(((bin / data.messages.bins) * long) / wide)] += n;
       const most = columns.reduce((a, b) => Math.max(a, b), 1);
       let d = "";
-      columns.forEach((n, i) => { if (n) d += `M${place.left + i * 2} 27v${-Math.max((n / most) * 21, 1).toFixed(1)}h2V27z`; });
+      columns.forEach((n, i) => { if (n) d += `M${place.left + i * wide} 27v${-Math.max((n / most) * 21, 1).toFixed(1)}h${Math.min(wide, long - i * wide).toFixed(1)}V27z`; });
       strip.replaceChildren();
       make("path", { class: "delivered", d, "fill-opacity": 0.45 }, strip);
       for (const [at] of data.violations) make("path", { class: "m-violation", d: `M${X(at) - 4} 3h8l-4 8z` }, strip);
@@ -493,7 +516,7 @@
   addEventListener("keydown", (event) => { if (event.key === "Escape") point(null); });
 
   function centre(at) {
-    const half = Math.min((view.to - view.from) / 2, END / 40);
+    const half = Math.min((view.to - view.from) / 2, Math.max(END / 300, Math.min(END / 40, 5)));
     show(at - half, at + half);
     draw();
     choose(items.filter((i) => Math.abs(i.at - at) < 1e-6 && !i.big).sort((a, b) => (b.lane === "Violations") - (a.lane === "Violations"))[0] || null, false);
@@ -503,7 +526,8 @@
     if (!button) return;
     const at = Number(button.dataset.at);
     centre(at);
-    if (!button.closest("#rows")) turnTo(at);
+    if ($("visible").checked) filter();
+    turnTo(at);
     frame.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   });
 
