@@ -151,7 +151,9 @@ def _bounded(spans: Iterable[Span], ends: float, most: int = _SPANS) -> list[Spa
         if len(pool) > 1:
             counts = Counter(span[2] for span in pool)
             words = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-            result.append((pool[0][0], pool[-1][1], "many", f"{len(pool)} in quick turn: {words}"))
+            longest = max(counts, key=lambda kind: sum(s[1] - s[0] for s in pool if s[2] == kind))
+            text = f"{len(pool)} in quick turn: {words}"
+            result.append((pool[0][0], pool[-1][1], f"many {longest}", text))
         else:
             result.extend(pool)
         pool.clear()
@@ -304,18 +306,26 @@ def choose(outcome: Outcome, kept: Sequence[Record], most: int) -> set[int]:
             fresh = [fresh[math.floor(i * len(fresh) / room)] for i in range(room)]
         chosen.update(fresh)
         if len(chosen) >= most:
-            break
+            return chosen
+    for reach in (64, 32, 16):  # what room there is goes to whole stretches around those
+        turns = [i for i, r in enumerate(kept) if isinstance(r, _TURNS | _TOLD)]
+        wider = chosen.union(_around(turns, reach, reach, len(kept)))
+        if len(wider) <= most:
+            return wider
     return chosen
+
+
+_TURNS = Moved | Failed | Stepped | Placed | Removed
+_TOLD = Lost | Malformed | Refused
 
 
 def _tiers(outcome: Outcome, kept: Sequence[Record]) -> Iterator[Iterable[int]]:
     times = {violation.at_s for violation in outcome.violations}
     last = {record.at_s: index for index, record in enumerate(kept) if record.at_s in times}
     yield _around(last.values(), 20, 6, len(kept))
-    turning = Moved | Failed | Stepped | Placed | Removed
-    turns = [i for i, r in enumerate(kept) if isinstance(r, turning)]
+    turns = [i for i, r in enumerate(kept) if isinstance(r, _TURNS)]
     yield turns
-    told_of = [i for i, r in enumerate(kept) if isinstance(r, Lost | Malformed | Refused)]
+    told_of = [i for i, r in enumerate(kept) if isinstance(r, _TOLD)]
     acts: dict[tuple[str, int], int] = {}
     for index, record in enumerate(kept):
         if isinstance(record, Fired):

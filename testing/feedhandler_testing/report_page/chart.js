@@ -69,9 +69,9 @@
   const FAULT_ROW = 27; // px: its name above, its acts below
   const lanes = [
     { name: "Steps", kind: "spans", of: data.steps, high: 20 },
-    { name: "Connection", kind: "spans", of: data.states, high: 24, label: (s) => s[2] },
-    { name: "Circuit breaker", kind: "spans", of: data.breaker, high: 18, none: "closed throughout" },
-    { name: "Back-off waits", kind: "spans", of: data.waits, high: 18, none: "none", label: (s) => (s[2] === "many" ? "" : lasting(s[1] - s[0])) },
+    { name: "Connection", kind: "spans", of: data.states, high: 24, label: (s) => s[2].split(" ").pop() },
+    { name: "Circuit breaker", kind: "spans", of: data.breaker, high: 18, none: "closed throughout", label: (s) => (s[2] === "open" ? `open ${lasting(s[1] - s[0])}` : "") },
+    { name: "Back-off waits", kind: "spans", of: data.waits, high: 18, none: "none", label: (s) => (s[2] === "wait" ? lasting(s[1] - s[0]) : "") },
     ...data.faults.map((f) => ({ name: `Fault: ${f.kind}`, kind: "fault", of: f.spans, marks: f.marks, ...stacked(f.spans) })),
     { name: "Messages", kind: "bars", high: 96 },
     { name: "Gaps announced", kind: "marks", of: data.gaps, shape: "gap", high: 22, none: "none" },
@@ -132,7 +132,7 @@
     if (chosen) {
       const same = items.find((i) => i.at === chosen.at && i.lane === chosen.lane && i.text === chosen.text);
       chosen = same || { ...chosen, x0: X(chosen.at) - 6, x1: X(chosen.at) + 6 };
-      make("rect", { class: "chosen", x: Math.max(chosen.x0, left) - 2, y: chosen.y0 - 2, rx: 4,
+      if (chosen.x1 >= left - 6 && chosen.x0 <= right + 6) make("rect", { class: "chosen", x: Math.max(chosen.x0, left) - 2, y: chosen.y0 - 2, rx: 4,
         width: Math.max(Math.min(chosen.x1, right) - Math.max(chosen.x0, left), 2) + 4, height: chosen.y1 - chosen.y0 + 4 }, plot);
     }
     chart.setAttribute("height", y + 2);
@@ -166,13 +166,14 @@
       const one = narrow.list.length === 1;
       const told = one ? narrow.list[0][3] : summary(narrow.list);
       const x0 = narrow.x0, x1 = Math.max(narrow.x1, x0 + 3);
-      put(narrow.y, x0, x1, one ? narrow.list[0][2] : "many", told, narrow.list[0][0], narrow.list[narrow.list.length - 1][1], "");
+      put(narrow.y, x0, x1, one ? narrow.list[0][2] : `many ${longest(narrow.list)}`, told, narrow.list[0][0], narrow.list[narrow.list.length - 1][1], "");
       narrow = null;
     };
     const put = (y, x0, x1, kind, text, from, to, label) => {
       const a = Math.max(x0, place.left - 20), b = Math.min(x1, place.right + 20);
       if (b <= a) return;
-      make("rect", { class: kind, x: a, y, width: b - a, height: row - (lane.rows ? 2 : 0) }, g);
+      // Where many are one, the kind that takes most of the time lies below their pattern.
+      for (const one of kind.split(" ").reverse()) make("rect", { class: one, x: a, y, width: b - a, height: row - (lane.rows ? 2 : 0) }, g);
       const start = Math.max(a, place.left) + 4, shown = label && fitting(label, Math.min(b, place.right) - start - 3);
       if (shown) make("text", { class: "inside", x: start, y: lane.rows ? y + 11 : y + row / 2 + 4 }, g, shown);
       items.push({ at: from, lane: lane.name, x0: a, x1: b, y0: y, y1: y + row, big: true,
@@ -194,10 +195,18 @@
     });
     flush();
   }
+  function longest(list) {
+    const sums = {};
+    for (const [from, to, kinds] of list) {
+      const kind = kinds.split(" ").pop();
+      sums[kind] = (sums[kind] || 0) + to - from;
+    }
+    return Object.keys(sums).reduce((a, b) => (sums[b] > sums[a] ? b : a));
+  }
   function summary(list) {
     const counts = {};
-    for (const span of list) counts[span[2]] = (counts[span[2]] || 0) + 1;
-    const words = list.length <= 5 ? list.map((s) => s[3]).join("\n") : Object.entries(counts).map(([k, n]) => `${n} ${k}`).join(", ");
+    for (const [, , kind] of list) counts[kind.split(" ").pop()] = (counts[kind.split(" ").pop()] || 0) + 1;
+    const words = list.length <= 5 || list.some((s) => s[2].startsWith("many")) ? list.slice(0, 5).map((s) => s[3]).join("\n") : Object.entries(counts).map(([k, n]) => `${n} ${k}`).join(", ");
     return `${list.length} in quick turn:\n${words}`;
   }
 
@@ -218,7 +227,7 @@
       const told = group.n > 1 ? `×${count(group.n)}` : "";
       if (told && widthOf(told) <= room && group.x - before > 22) make("text", { class: shape === "violation" ? "count alarm" : "count", x: group.x + 9, y: at + 4 }, g, told);
       else if (!told && shape === "violation") {
-        const text = fitting(group.list[0][2], room - 4);
+        const text = fitting(group.list[0][2], (room - 6) / 1.15); // it is bold
         if (text) make("text", { class: "count alarm", x: group.x + 12, y: at + 4 }, g, text);
       }
       const texts = group.list.slice(0, 6).map((m) => m[2]);
@@ -272,8 +281,8 @@
           rows[name].push([row[0], 1, `${row[3]} #${row[4]} at ${row[5]}, ${CALLED[name]}`]);
         }
       }
-      // A dot each, if that is legible
-      if ((place.right - place.left) / Math.max(rows.delivered.length, 1) >= 6) {
+      const close = rows.delivered.filter(([at], i, all) => i && (at - all[i - 1][0]) * place.scale < 6).length;
+      if (close <= rows.delivered.length / 4) { // a dot each, if that is legible
         note(page, lane, ["each message by itself"]);
         for (const name of SERIES) dots(g, lane, X, rows[name], name, name === "delivered" ? up - 14 : name === "lost" ? up + 11 : up + 26);
         return;
@@ -282,12 +291,12 @@
     let seen = 0; // wide enough for some messages each, or a steady stream would look uneven
     for (let i = firstFrom(bins.delivered, Math.floor(view.from / BIN), 0); i < bins.delivered.length && bins.delivered[i][0] * BIN <= view.to; i += 1) seen += bins.delivered[i][1];
     const even = Math.min((12 * (place.right - place.left)) / Math.max(seen, 1), 16);
-    const wide = Math.max(BIN * place.scale, even, 3), per = wide / place.scale;
+    const bundle = Math.max(Math.ceil(Math.max(even, 3) / (BIN * place.scale)), 1), per = bundle * BIN, wide = per * place.scale;
     const columns = new Map();
     for (const name of SERIES) {
       const list = bins[name];
-      for (let i = firstFrom(list, Math.floor(view.from / BIN) - 1, 0); i < list.length && list[i][0] * BIN <= view.to; i += 1) {
-        const c = BIN * place.scale >= wide ? list[i][0] : Math.floor(((list[i][0] + 0.5) * BIN) / per + 1e-9);
+      for (let i = firstFrom(list, Math.floor(view.from / per) * bundle, 0); i < list.length && list[i][0] * BIN <= view.to + per; i += 1) {
+        const c = Math.floor(list[i][0] / bundle);
         const column = columns.get(c) || { delivered: 0, lost: 0, spoilt: 0, first: Infinity, last: 0 };
         column[name] += list[i][1];
         if (name === "delivered") { column.first = Math.min(column.first, list[i][0]); column.last = list[i][0] + 1; }
@@ -323,7 +332,8 @@
         text: `${told.join("\n")}\nfrom ${exact(index * per)}, for ${lasting(per)}` });
     }
     if (d) make("path", { class: "delivered", d }, g);
-    const notes = [most && `▲ delivered, ≤ ${rate(most)}`, lost && `▼ sent in vain, ≤ ${rate(lost / per)}`].filter(Boolean);
+    const notes = [most && `▲ delivered, ≤ ${rate(most)}`, lost && `▼ sent in vain, ≤ ${rate(lost / per)}`,
+      place.left > 100 && columns.size && `a bar is ${lasting(per)}`].filter(Boolean);
     note(page, lane, notes);
   }
   function note(page, lane, notes) {
