@@ -144,7 +144,8 @@ def _table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[str]]) ->
     head = "".join(f'<th scope="col">{_text(one)}</th>' for one in heads)
     body = "".join("<tr>" + "".join(f"<td>{_text(c)}</td>" for c in row) + "</tr>" for row in rows)
     return (
-        f'<div class="scroll"><table><caption>{_text(caption)}</caption>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(caption)}">'
+        f"<table><caption>{_text(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

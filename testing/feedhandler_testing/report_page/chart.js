@@ -584,6 +584,8 @@
       if (row[1] === GONE) line.className = "gone";
       if (index === here) line.classList.add("here");
       const time = line.insertCell(), kind = line.insertCell(), what = line.insertCell();
+      line.setAttribute("role", "row"); // a narrow page shows these as blocks, and they stay a table
+      for (const cell of line.cells) cell.setAttribute("role", "cell");
       const button = document.createElement("button");
       button.type = "button";
       button.className = "goto";
