@@ -51,7 +51,7 @@ def told(value: object) -> str | int:
     """A field's value as JSON, reading as it does in the trace's lines."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _EXACT:
         return value
-    return trace._told(value)
+    return str(trace._told(value))
 
 
 def schema() -> list[tuple[str, list[str]]]:
@@ -104,14 +104,19 @@ def _states(kept: Sequence[Record], ends: float) -> Iterator[Span]:
     for record in kept:
         match record:
             case Moved():
-                new, reason = record.new, _why(record)
+                since, new, reason = max(_since(record), at), record.new, _why(record)
             case Stepped(step="the subject is closed"):
-                new, reason = "closed", ""
+                since, new, reason = record.at_s, "closed", ""
             case _:
                 continue
-        yield at, record.at_s, state, f"{state}{why}"
-        at, state, why = record.at_s, new, reason
+        yield at, since, state, f"{state}{why}"
+        at, state, why = since, new, reason
     yield at, ends, state, f"{state}{why}"
+
+
+def _since(move: Moved) -> float:
+    """When it was, which is before it was told where the consumer is slow."""
+    return move.since_s or move.at_s
 
 
 def _why(move: Moved) -> str:
@@ -126,9 +131,10 @@ def _waits(moves: Sequence[Moved], ends: float, *, breaker: bool) -> Iterator[Sp
     for move, after in zip(moves, [*moves[1:], None], strict=False):
         if (not move.breaker_open) if breaker else (move.wait_s is None):
             continue
-        until = ends if after is None else after.at_s
+        since = _since(move)
+        until = ends if after is None else _since(after)
         if move.wait_s is not None:
-            until = min(move.at_s + move.wait_s, ends)
+            until = min(since + move.wait_s, ends)
         words = "open" if breaker else "waits"
         words += "" if move.wait_s is None else f" {move.wait_s:.3f} s"
         words += f" after {move.failure}, failure {move.attempt}" if move.failure else ""
@@ -136,7 +142,7 @@ def _waits(moves: Sequence[Moved], ends: float, *, breaker: bool) -> Iterator[Sp
             words += f"; the venue asked for {move.retry_after_s:g} s"
         if not breaker and move.breaker_open:
             words += "; the circuit is open"
-        yield move.at_s, until, "open" if breaker else "wait", words
+        yield since, until, "open" if breaker else "wait", words
 
 
 def _bounded(spans: Iterable[Span], ends: float, most: int = _SPANS) -> list[Span]:

@@ -23,6 +23,7 @@ from feedhandler_testing.trace import (
     Failed,
     Fired,
     Gauged,
+    Happened,
     Lost,
     Moved,
     Placed,
@@ -114,6 +115,21 @@ def sent(at_s: float, number: int, *, intact: bool = True) -> Sent:
 
 def delivered(at_s: float, number: int) -> Delivered:
     return Delivered(at_s, "BTC-USD", number, "1.00", "2.0", "buy", 10**18 + number, 10**18, 1)
+
+
+def acted(at_s: float, fault: str) -> Fired:
+    return Fired(at_s, fault, attempt=1, taints=False, delays=False)
+
+
+def moved_to(
+    state: str, at_s: float, *, wait_s: float | None = None, breaker_open: bool = False,
+    since_s: float = 0.0,
+) -> Moved:  # fmt: skip
+    old = "reconnecting" if state == "connected" else "connected"
+    return Moved(
+        at_s, old, state, failure="reset", error="ConnectionLost", retry_after_s=None, attempt=1,
+        wait_s=wait_s, breaker_open=breaker_open, epoch=1, recv_ns=1, since_s=since_s,
+    )  # fmt: skip
 
 
 # --- the page ---
@@ -220,10 +236,17 @@ def test_every_message_is_counted_once() -> None:
 
 
 def test_open_circuit_is_drawn_as_long_as_it_is_meant_to_be_open() -> None:
-    moved = Moved(1, "connecting", "reconnecting", "reset", "Lost", None, 5, 4.0, True, 0)
+    moved = moved_to("reconnecting", 1, wait_s=4.0, breaker_open=True)
     data = Page(render_report(made(moved, Stepped(10, "end")))).data
     assert [span[:3] for span in data["breaker"]] == [[1, 5, "open"]]
     assert [span[:3] for span in data["waits"]] == [[1, 5, "wait"]]
+
+
+def test_change_that_was_told_late_is_drawn_where_it_was() -> None:
+    moved = moved_to("reconnecting", 8, wait_s=2.0, since_s=3.0)
+    data = Page(render_report(made(moved, Stepped(10, "end")))).data
+    assert [span[:3] for span in data["states"]] == [[0, 3, "connected"], [3, 10, "reconnecting"]]
+    assert [span[:3] for span in data["waits"]] == [[3, 5, "wait"]]
 
 
 @frozen
@@ -268,7 +291,7 @@ EVIL = "</script><script>alert(1)</script><!-- ]]> & \" ' \u2028 \x00 <img src=x
 
 def test_nothing_that_a_run_says_becomes_markup() -> None:
     outcome = made(
-        Stepped(0, EVIL), Placed(0, EVIL), Fired(0.5, EVIL, 1, False),
+        Stepped(0, EVIL), Placed(0, EVIL), acted(0.5, EVIL),
         Lost(1, EVIL, EVIL, 1, None, None), Failed(2, "Error", EVIL),
         violations=[Violation(EVIL, 1.0, f"{EVIL} \ud800")], name=f"{EVIL} \ud800",
     )  # fmt: skip
@@ -282,10 +305,17 @@ def test_nothing_that_a_run_says_becomes_markup() -> None:
 
 
 def test_numbers_that_json_or_javascript_cannot_hold_are_told_as_text() -> None:
-    page = Page(render_report(made(Gauged(1, "queue", float("inf"), 2**70), sent(2, 2**60))))
+    page = Page(
+        render_report(
+            made(
+                Gauged(1, "queue", float("inf"), float("nan")),
+                Happened(1, 2**70, "ping"),
+                sent(2, 2**60),
+            )
+        )
+    )
     values = [value for row in page.data["rows"] for value in row]
-    assert "inf" in values
-    assert str(2**70) in values
+    assert {"inf", "nan", str(2**70)} <= set(values)
     assert str(2**60) in values
 
 
@@ -303,13 +333,10 @@ def many(count: int) -> Outcome:
             trace.add(delivered(at_s, number))
         else:
             trace.add(Lost(at_s, "BTC-USD", "sequence", number, number, 1))
-            trace.add(Fired(at_s, "sequence_gap-1", 1, False))
+            trace.add(acted(at_s, "sequence_gap-1"))
         if number % 10_000 == 5_000:
-            trace.add(
-                Moved(at_s, "connected", "reconnecting", "reset", "E", None, 1, 1.0, False, 1)
-            )
-            trace.add(Moved(at_s + 0.5, "reconnecting", "connected", None, None, None, 1, None,
-                            False, 2))  # fmt: skip
+            trace.add(moved_to("reconnecting", at_s, wait_s=0.5))
+            trace.add(moved_to("connected", at_s + 0.5))
     broken = [Violation("InOrder", 43200.0, "the one that matters")]
     scenario = Scenario(steps=[Serve(count)], name="a day")
     return Outcome(scenario, trace, broken, virtual_s=86400.0, messages=count)
@@ -350,9 +377,8 @@ def test_table_holds_no_more_records_than_it_is_allowed() -> None:
 def test_more_changes_than_can_be_drawn_are_drawn_as_one() -> None:
     trace = Trace()
     for number in range(20_000):
-        states = ("connected", "reconnecting")
-        old, new = states[number % 2], states[(number + 1) % 2]
-        trace.add(Moved(number / 10, old, new, "reset", "E", None, 1, 0.1, True, 1))
+        state = ("connected", "reconnecting")[number % 2]
+        trace.add(moved_to(state, number / 10, wait_s=0.1, breaker_open=True))
         trace.add(Lost(number / 10, None, "reconnect", None, None, None))
     outcome = Outcome(Scenario(steps=[Serve(1)]), trace, [], virtual_s=2000.0)
     data = Page(render_report(outcome)).data

@@ -251,6 +251,12 @@
   const BIN = END / data.messages.bins;
   const SENT = data.kinds.findIndex((k) => k[0] === "sent"), DELIVERED = data.kinds.findIndex((k) => k[0] === "delivered");
   const GONE = data.kinds.findIndex((k) => k[0] === "left out"), VIOLATION = data.kinds.findIndex((k) => k[0] === "violation");
+  const column = (kind, name) => 2 + data.kinds[kind][1].indexOf(name);
+  const SYMBOL = { [SENT]: column(SENT, "symbol"), [DELIVERED]: column(DELIVERED, "symbol") };
+  const NUMBER = { [SENT]: column(SENT, "number"), [DELIVERED]: column(DELIVERED, "number") };
+  const PRICE = { [SENT]: column(SENT, "price"), [DELIVERED]: column(DELIVERED, "price") };
+  const INTACT = column(SENT, "intact");
+  const named = (row) => `${row[SYMBOL[row[1]]]} #${row[NUMBER[row[1]]]}`;
   const gone = data.rows.filter((r) => r[1] === GONE);
   let arrived = null;
 
@@ -263,7 +269,7 @@
       if (row[1] === SENT || row[1] === DELIVERED) list.push(row);
       if (list.length > 400) return null;
     }
-    if (!arrived) arrived = new Set(data.rows.filter((r) => r[1] === DELIVERED).map((r) => `${r[3]} ${r[2]}`));
+    if (!arrived) arrived = new Set(data.rows.filter((r) => r[1] === DELIVERED).map(named));
     return list;
   }
 
@@ -274,11 +280,11 @@
     if (few) {
       const rows = { delivered: [], lost: [], spoilt: [] };
       for (const row of few) {
-        const d = row[1] === DELIVERED;
-        if (d) rows.delivered.push([row[0], 1, `${row[2]} #${row[3]} at ${row[4]}, delivered`]);
-        else if (!arrived.has(`${row[4]} ${row[3]}`)) {
-          const name = row[9] === "True" ? "lost" : "spoilt";
-          rows[name].push([row[0], 1, `${row[3]} #${row[4]} at ${row[5]}, ${CALLED[name]}`]);
+        const told = `${named(row)} at ${row[PRICE[row[1]]]}`;
+        if (row[1] === DELIVERED) rows.delivered.push([row[0], 1, `${told}, delivered`]);
+        else if (!arrived.has(named(row))) {
+          const name = row[INTACT] === "True" ? "lost" : "spoilt";
+          rows[name].push([row[0], 1, `${told}, ${CALLED[name]}`]);
         }
       }
       const close = rows.delivered.filter(([at], i, all) => i && (at - all[i - 1][0]) * place.scale < 6).length;
