@@ -228,7 +228,9 @@
       if (told && widthOf(told) <= room && group.x - before > 22) make("text", { class: shape === "violation" ? "count alarm" : "count", x: group.x + 9, y: at + 4 }, g, told);
       else if (!told && shape === "violation") {
         const text = fitting(group.list[0][2], (room - 6) / 1.15); // it is bold
-        if (text) make("text", { class: "count alarm", x: group.x + 12, y: at + 4 }, g, text);
+        const behind = fitting(group.list[0][2], (group.x - Math.max(before, place.left) - 30) / 1.15);
+        if (text.length >= Math.min(behind.length, 12)) make("text", { class: "count alarm", x: group.x + 12, y: at + 4 }, g, text);
+        else if (before === -Infinity) make("text", { class: "count alarm", x: group.x - 12, y: at + 4, "text-anchor": "end" }, g, behind);
       }
       const texts = group.list.slice(0, 6).map((m) => m[2]);
       if (group.n > texts.length) texts.push(`… ${count(group.n)} in all`);
