@@ -2,6 +2,8 @@
 
 from feedhandler_testing.faults.base import (
     Act,
+    ByteConnection,
+    ByteLink,
     Chunk,
     Fault,
     Frame,
@@ -117,6 +119,8 @@ __all__ = [
     "Bandwidth",
     "BinaryGarbage",
     "Burst",
+    "ByteConnection",
+    "ByteLink",
     "Chunk",
     "ClockDrift",
     "ClockJump",
