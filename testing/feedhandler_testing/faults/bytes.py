@@ -289,7 +289,7 @@ class Down(Fault):
     lasting: ClassVar[bool] = True
 
     async def dial(self, act: Act) -> None:
-        raise ConnectionRefused("the mock is down")
+        raise ConnectionRefused("the venue is down")
 
     async def strike(self, act: Act, connection: ByteConnection) -> None:
         connection.drop()
@@ -307,7 +307,7 @@ class Crash(Fault):
     lasting: ClassVar[bool] = True
 
     async def dial(self, act: Act) -> None:
-        raise ConnectionRefused("the mock has crashed")
+        raise ConnectionRefused("the venue has crashed")
 
     def begin(self, act: Act, connection: ByteConnection) -> None:
         for way in Way:
