@@ -22,6 +22,7 @@ from feedhandler_testing.faults.base import (
     Frame,
     Later,
     Payload,
+    Timed,
     Way,
     World,
     hooks_of,
@@ -188,8 +189,9 @@ class PlacedFault:
         act = self._acts.get(attempt)
         if act is None:
             rng = Random(f"{self._board.seed}/{self.name}/{attempt}")
-            act = self._acts[attempt] = Act(rng, self._board.world, self.over)
-        # Only faults of the bytes act on other connections than the mock server's.
+            world = cast("World", self._board.world)
+            act = self._acts[attempt] = Act(rng, world, self.over)
+        # Only faults of the bytes act elsewhere than on the mock server, and need less.
         act.connection = cast("MockWebSocketConnection | None", connection)
         return act
 
@@ -212,7 +214,7 @@ class FaultBoard:
 
     def __init__(
         self,
-        world: World,
+        world: Timed,
         seed: int,
         *,
         connections: Callable[[], Sequence[ByteConnection]],

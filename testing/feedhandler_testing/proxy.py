@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import trio
 from attrs import frozen
@@ -206,13 +206,6 @@ class FaultProxy:
     def now(self) -> float:
         """Seconds since the proxy began to listen."""
         return trio.current_time() - self._began_at
-
-    def next_price(self, symbol: str) -> dict[str, Any]:
-        """Raises `UsageError`: there is no venue here whose prices it could make."""
-        raise UsageError("a proxy makes no messages; use MockWebSocketServer for such a fault")
-
-    def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
-        return None
 
     def _tell_fired(self, placed: PlacedFault, attempt: int) -> None:
         if self._observer is not None:

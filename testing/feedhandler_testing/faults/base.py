@@ -27,6 +27,7 @@ __all__ = [
     "Later",
     "Layer",
     "Payload",
+    "Timed",
     "Way",
     "World",
     "fault_kinds",
@@ -84,12 +85,16 @@ class Later:
     delay_s: float
 
 
-class World(Protocol):
-    """What a fault can see of the server that it acts on."""
+class Timed(Protocol):
+    """What faults of the bytes can see of what they act on."""
 
     def now(self) -> float:
         """Seconds since the server was started."""
         ...
+
+
+class World(Timed, Protocol):
+    """What a fault can see of the server that it acts on."""
 
     def next_price(self, symbol: str) -> dict[str, Any]:
         """The next valid price message of `symbol`."""

@@ -85,6 +85,7 @@ class Slicer(Fault):
 
     layer: ClassVar[Layer] = Layer.BYTES
     lasting: ClassVar[bool] = True
+    delays: ClassVar[bool] = True
 
     size: int = field(default=16, validator=at_least(1))
     variation: int = field(default=0, validator=at_least(0), kw_only=True)
