@@ -92,12 +92,12 @@ def _summary(
 ) -> int:
     statistics = proxy.statistics()
     told.say(
-        f"{statistics.opened} connections, {statistics.refused} turned away, "
-        f"{statistics.bytes_to_client:,} bytes to the client, "
-        f"{statistics.bytes_to_server:,} to the server"
+        f"connections: {statistics.opened}, turned away: {statistics.refused}, "
+        f"bytes to the client: {statistics.bytes_to_client:,}, "
+        f"to the server: {statistics.bytes_to_server:,}"
     )
     for one, fault in zip(planned, placed, strict=True):
-        times = f"acted {fault.count} times" if fault.count else "never acted"
+        times = {0: "never acted", 1: "acted once"}.get(fault.count, f"acted {fault.count} times")
         told.say(f"{one.text} {times}")
     return 0 if all(fault.count for fault in placed) else EXIT_NEVER_FIRED
 

@@ -618,7 +618,7 @@ def test_a_fault_that_never_acts_is_exit_code_1() -> None:
     )  # fmt: skip
     assert result.exit_code == 1
     assert re.search(rf"^listening on {HOST}:[1-9]\d* for {HOST}:9$", result.output, re.MULTILINE)
-    assert "0 connections, 0 turned away" in result.output
+    assert "connections: 0, turned away: 0" in result.output
     assert "reset never acted" in result.output
 
 
@@ -654,7 +654,7 @@ async def test_the_command_tells_what_happens_and_ends_cleanly(how: signal.Signa
                 await lines.until("fault latency-1 acts on connection 2")
                 await lines.until("fault latency-1 is over")
             process.send_signal(how)
-            await lines.until("2 connections, 0 turned away")
+            await lines.until("connections: 2, turned away: 0, bytes to the client")
             assert await process.wait() == 0
             await process.stdout.aclose()
             await listener.aclose()
