@@ -119,6 +119,9 @@ if TYPE_CHECKING:
     from feedhandler_testing.feed_trace import (
         FeedTrace,
     )
+    from feedhandler_testing.from_recording import (
+        scenario_from_recording,
+    )
     from feedhandler_testing.leaks import (
         no_leaks,
     )
@@ -128,6 +131,13 @@ if TYPE_CHECKING:
     from feedhandler_testing.prices import (
         PriceSource,
         price_message,
+    )
+    from feedhandler_testing.proxy import (
+        FaultProxy,
+    )
+    from feedhandler_testing.report import (
+        render_report,
+        write_report,
     )
     from feedhandler_testing.rules import (
         RULES,
@@ -228,6 +238,7 @@ else:
         "FailureMode": "failure",
         "Fault": "faults",
         "FaultNeverFired": "board",
+        "FaultProxy": "proxy",
         "FaultyClock": "clock",
         "FeedSubject": "subject",
         "FeedTrace": "feed_trace",
@@ -319,13 +330,16 @@ else:
         "memory_network": "streams",
         "no_leaks": "leaks",
         "price_message": "prices",
+        "render_report": "report",
         "run_scenario": "run",
         "save_scenario": "scenario_files",
         "scenario_from_json": "scenario_files",
+        "scenario_from_recording": "from_recording",
         "scenario_from_toml": "scenario_files",
         "scenario_to_json": "scenario_files",
         "scenario_to_toml": "scenario_files",
         "simulate": "run",
+        "write_report": "report",
     }
 
     def __getattr__(name):
@@ -385,6 +399,7 @@ __all__ = [
     "FailureMode",
     "Fault",
     "FaultNeverFired",
+    "FaultProxy",
     "FaultyClock",
     "FeedSubject",
     "FeedTrace",
@@ -475,11 +490,14 @@ __all__ = [
     "memory_network",
     "no_leaks",
     "price_message",
+    "render_report",
     "run_scenario",
     "save_scenario",
     "scenario_from_json",
+    "scenario_from_recording",
     "scenario_from_toml",
     "scenario_to_json",
     "scenario_to_toml",
     "simulate",
+    "write_report",
 ]
