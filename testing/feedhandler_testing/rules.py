@@ -5,14 +5,16 @@ at the end (`end`), and yields what breaks the law, in words. A rule knows nothi
 works: only what the mock saw, and what the handler said.
 
 *Safety, at every step:* `LegalTransitions`, `NothingInvented`, `NothingTwice`, `InOrder`,
-`LossAnnounced`, `OneConnection`, `PacedSubscriptions`, `PatientBackoff`, `PatientBreaker`,
-`WithinBounds`. *Liveness, after the faults end,* and *nothing left at the end* need the run itself
-and are in `feedhandler_testing.run`.
+`LossAnnounced`, `BooksTrue`, `OneConnection`, `PacedSubscriptions`, `PatientBackoff`,
+`PatientBreaker`, `WithinBounds`. *Liveness, after the faults end,* and *nothing left at the end*
+need the run itself and are in `feedhandler_testing.run`.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import ClassVar
 
 from attrs import define, field, frozen
@@ -21,11 +23,13 @@ from feedhandler import TRANSITIONS
 from feedhandler.errors import FailureKind
 from feedhandler_testing.subject import Contract
 from feedhandler_testing.trace import (
+    BookTold,
     Delivered,
     Fired,
     Gauged,
     Happened,
     Lost,
+    Made,
     Moved,
     Record,
     Requested,
@@ -178,7 +182,7 @@ class LossAnnounced(Rule):
                 if record.number > self._published.get(record.symbol, 0):
                     pending = self._pending.setdefault(record.symbol, {})
                     pending[record.number] = pending.get(record.number, False) or record.intact
-            case Lost():
+            case Lost(of_book=False):
                 symbols = [record.symbol] if record.symbol is not None else list(self._pending)
                 first = -1 if record.first is None else record.first
                 last = float("inf") if record.last is None else record.last
@@ -219,19 +223,75 @@ class LossAnnounced(Rule):
         return f"{symbol} #{number} was sent, not published, and no gap was announced for it"
 
 
+@define
+class BooksTrue(Rule):
+    """A book that is told to be verified, or to have nothing to verify, is the venue's own at that
+    number, in the ten best levels of each side, and no delta is added across a hole."""
+
+    reads: ClassVar[tuple[type[Record], ...]] = (Made, BookTold, Fired)
+    _made: dict[tuple[str, int], int] = field(factory=dict)
+    _books: dict[str, tuple[dict[str, str], dict[str, str]]] = field(factory=dict)
+    _last: dict[str, int] = field(factory=dict)
+    _tainted: bool = False
+
+    def see(self, record: Record) -> Iterator[str]:
+        match record:
+            case Made():
+                self._made[record.symbol, record.number] = record.checksum
+            case Fired(taints=True):
+                self._tainted = True
+            case BookTold(number=int(number)):
+                yield from self._told(record, number)
+
+    def _told(self, record: BookTold, number: int) -> Iterator[str]:
+        symbol = record.symbol
+        trusted = record.trust in ("verified", "unverifiable")
+        if record.whole:
+            self._books[symbol] = {}, {}
+        elif trusted and number != self._last.get(symbol, number - 1) + 1:
+            yield f"{symbol} delta #{number} follows #{self._last.get(symbol)}"
+        sides = self._books.setdefault(symbol, ({}, {}))
+        for side, levels in zip(sides, (record.bids, record.asks), strict=True):
+            for price, size in (level.split(":") for level in levels):
+                if Decimal(size):
+                    side[price] = size
+                else:
+                    side.pop(price, None)
+        if trusted:
+            self._last[symbol] = number
+            known = self._made.get((symbol, number))
+            if known is not None and known != _checksum(sides) and not self._tainted:
+                yield f"{symbol} book at #{number} is told {record.trust}, and is not the venue's"
+
+
+def _checksum(sides: tuple[dict[str, str], dict[str, str]]) -> int:
+    bids, asks = (sorted(side, key=Decimal) for side in sides)
+    best = [*((p, sides[0][p]) for p in bids[::-1][:10]), *((p, sides[1][p]) for p in asks[:10])]
+    return zlib.crc32("|".join(f"{price}:{size}" for price, size in best).encode())
+
+
 # --- the network ---------------------------------------------------------------------------------
 
 
 @define
 class OneConnection(Rule):
-    """No more connections are open at once than the contract allows."""
+    """One connection is open at a time; in a planned roll-over, as many as the contract allows."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Gauged,)
+    reads: ClassVar[tuple[type[Record], ...]] = (Gauged, Fired, Moved)
+    _asked_at: float = float("inf")
 
     def see(self, record: Record) -> Iterator[str]:
-        streams = isinstance(record, Gauged) and record.name == "open streams"
-        if isinstance(record, Gauged) and streams and record.value > self.contract.connections:
-            yield f"{record.value:.0f} connections are open at once"
+        match record:
+            case Fired(fault=name) if name.startswith("notice-"):
+                self._asked_at = record.at_s
+            case Moved(new="reconnecting") | Moved(old="connected", new="connected", failure=None):
+                # A slow consumer may be told of an earlier one after the venue has asked again.
+                if record.since_s > self._asked_at:
+                    self._asked_at = float("inf")
+            case Gauged(name="open streams"):
+                planned = self._asked_at <= record.at_s or self.contract.rolls_over_by_itself
+                if record.value > (self.contract.connections if planned else 1):
+                    yield f"{record.value:.0f} connections are open at once"
 
 
 @define
@@ -239,8 +299,8 @@ class PacedSubscriptions(Rule):
     """Nothing is subscribed twice on a connection, nor faster than the pace.
 
     A subscription may be asked for again once its acknowledgement is overdue, or where silent
-    symbols are asked for anew. Where a fault keeps back what the client sends, nobody can tell
-    when it asked.
+    symbols are asked for anew; a book, whenever it is not whole. Where a fault keeps back what the
+    client sends, nobody can tell when it asked.
     """
 
     reads: ClassVar[tuple[type[Record], ...]] = (Requested, Fired)
@@ -305,6 +365,8 @@ class PatientBackoff(Rule):
         least = policy.minimum_s if record.retry_after_s is None else record.retry_after_s
         if record.wait_s < least - 0.001:
             yield f"waits {record.wait_s:.3f} s for {record.failure}, at least {least:.3f} s is due"
+        # What the venue has asked for before holds still.
+        least = max(least, self._asked_until - record.since_s)
         if record.wait_s > max(longest, least) + 0.001 and not record.breaker_open:
             yield (
                 f"waits {record.wait_s:.3f} s after failure {record.attempt} ({record.failure}); "
@@ -381,6 +443,7 @@ RULES: tuple[type[Rule], ...] = (
     NothingTwice,
     InOrder,
     LossAnnounced,
+    BooksTrue,
     OneConnection,
     PacedSubscriptions,
     PatientBackoff,

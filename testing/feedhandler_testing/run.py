@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib import metadata
 from random import Random
 from typing import Any
@@ -16,18 +16,21 @@ from attrs import define, evolve, field
 
 from feedhandler_testing.board import PlacedFault
 from feedhandler_testing.clock import EPOCH_NS
+from feedhandler_testing.connection import MockWebSocketConnection
 from feedhandler_testing.faults.base import Fault
 from feedhandler_testing.rules import Judge, Violation, rules_for
 from feedhandler_testing.scenario import Cut, Finish, Inject, Repair, Scenario, Serve, Wait, is_met
 from feedhandler_testing.server import MockWebSocketServer
 from feedhandler_testing.subject import Contract, FeedSubject, MockVenue, Subject, observe
 from feedhandler_testing.trace import (
+    BookTold,
     Delivered,
     Failed,
     Fired,
     Gauged,
     Happened,
     Lost,
+    Made,
     Malformed,
     Moved,
     Placed,
@@ -47,6 +50,7 @@ PHASES = (
 )  # fmt: skip
 """The states of a subject that are told apart when a fault acts."""
 
+_TRUSTED = frozenset({"verified", "unverifiable"})
 _STATES = frozenset({"connecting", "connected", "reconnecting", "closing"})
 
 
@@ -226,9 +230,13 @@ class _Run:
                 tcp=network != "memory",
                 tls=network == "tls",
                 heartbeat_interval=scenario.heartbeat_s,
+                compressed=scenario.compressed,
                 token="token-1" if scenario.token else None,
             ) as self._server:
                 self._server.observer = self
+                if scenario.channel == "book":
+                    for symbol in scenario.symbols:
+                        self._next_message(symbol)  # so that there is a book to subscribe
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._live)
                     await self._play()
@@ -277,6 +285,8 @@ class _Run:
             scenario.settings,
             server.client_ssl_context,
             self._token if scenario.token else None,
+            scenario.channel,
+            scenario.compressed,
         )
         try:
             async with self._subject(mock) as events:
@@ -323,6 +333,10 @@ class _Run:
         if isinstance(record, Delivered):
             self._messages += 1
             self._fresh[record.symbol] = record.number
+        elif isinstance(record, BookTold):
+            self._messages += 1
+            if record.number is not None and record.trust in _TRUSTED:
+                self._fresh[record.symbol] = record.number
         elif isinstance(record, Moved):
             self._state = record.new
             self._seen.append(record)
@@ -336,6 +350,9 @@ class _Run:
         self._measure()
 
     def _measure(self) -> None:
+        measure_lag = getattr(self._subject, "lag_s", None)
+        if self._scenario.expect.lag_s is not None and measure_lag is not None:
+            self._lag_s = max(self._lag_s or 0.0, measure_lag(self._events))
         if self._gauges is not None and self._events is not None:
             for name, value, bound in self._gauges(self._events):
                 if value > bound:
@@ -429,9 +446,26 @@ class _Run:
     def _is_live(self) -> bool:
         wanted = set(self._scenario.symbols)
         return any(
-            wanted <= set(connection.subscriptions)
+            wanted <= set(self._subscribed(connection))
             for connection in self._server.connections.values()
         )
+
+    def _subscribed(self, connection: MockWebSocketConnection) -> Collection[str]:
+        of_books = self._scenario.channel == "book"
+        return connection.book_subscriptions if of_books else connection.subscriptions
+
+    def _next_message(self, symbol: str) -> dict[str, Any]:
+        if self._scenario.channel == "price":
+            return self._server.prices.next(symbol)
+        message = self._server.next_delta(symbol)
+        self._add(Made(self._now(), symbol, message["sequence"], message["checksum"]))
+        return message
+
+    def _marks(self) -> dict[str, int]:
+        """How far each symbol has come at the venue."""
+        if self._scenario.channel == "price":
+            return dict(self._server.prices.sequences)
+        return {symbol: book.sequence for symbol, book in self._server.books.items()}
 
     async def _wait_live(self) -> bool:
         """Wait until the subject is connected and has subscribed, for a bounded time."""
@@ -454,9 +488,9 @@ class _Run:
         symbols = self._scenario.symbols
         symbol = symbols[self._turn % len(symbols)]
         self._turn += 1
-        message = self._server.prices.next(symbol)
+        message = self._next_message(symbol)
         for connection in list(self._server.connections.values()):
-            if symbol in connection.subscriptions:
+            if symbol in self._subscribed(connection):
                 try:
                     if connection.link.roomy:
                         await connection.send_messages([message])
@@ -474,7 +508,7 @@ class _Run:
         self._hurry.set()
         with trio.move_on_after(self._scenario.recover_s) as limit:
             await self._wait_live()
-            marks = dict(self._server.prices.sequences)
+            marks = self._marks()
             while not self._subject_over.is_set() and not self._is_fresh(marks):
                 await self._send_next()
                 await trio.sleep(0.1)
@@ -513,7 +547,7 @@ class _Run:
             )  # fmt: skip
 
     def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None:
-        self._requests += kind == "subscribe"
+        self._requests += kind.startswith("subscribe")
         self._add(Requested(self._now(), attempt, kind, tuple(symbols)))
 
     def fired(self, placed: PlacedFault, attempt: int) -> None:

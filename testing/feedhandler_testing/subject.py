@@ -13,6 +13,8 @@ from attrs import field, frozen
 from feedhandler import (
     DEFAULT_POLICIES,
     BackoffConfig,
+    BookDelta,
+    BookSnapshot,
     BreakerConfig,
     DecodeFailed,
     FailureKind,
@@ -20,6 +22,7 @@ from feedhandler import (
     FeedConfig,
     FeedStateChanged,
     Gap,
+    Level,
     PriceUpdate,
     PriceVenue,
     SubscriptionFailed,
@@ -28,6 +31,7 @@ from feedhandler import (
 )
 from feedhandler.abc import Clock, Dialer, TokenProvider
 from feedhandler_testing.trace import (
+    BookTold,
     Delivered,
     Lost,
     Malformed,
@@ -49,7 +53,8 @@ class MockVenue:
     `dial` makes the streams (`url` names no real host on a memory network); `clock` is the wall
     clock to stamp with, and all chance (jitter, masks, keys) is to be drawn from `rng`, if runs
     are to be repeatable. `settings` are the scenario's. `token` gives the bearer token that is
-    valid now, where one is demanded.
+    valid now, where one is demanded. `channel` is what to subscribe: ``price`` or ``book``;
+    where the venue is `compressed`, data comes as binary messages in gzip.
     """
 
     url: str
@@ -60,17 +65,21 @@ class MockVenue:
     settings: Mapping[str, Any] = field(factory=dict)
     ssl_context: ssl.SSLContext | None = None
     token: TokenProvider | None = None
+    channel: str = "price"
+    compressed: bool = False
 
 
 @frozen(kw_only=True)
 class Contract:
     """What a subject promises, and is held to; `None` where it promises nothing.
 
-    `connections` is how many it may have open at once. `pace_s` is the least time between two
+    `connections` is how many it may have open at once in a roll-over that the venue has asked for,
+    or at any time where it `rolls_over_by_itself`. `pace_s` is the least time between two
     requests, `ack_deadline_s` between two for the same subscription. `close_s` bounds its closing.
     """
 
     connections: int = 1
+    rolls_over_by_itself: bool = False
     backoff: BackoffConfig | None = None
     breaker: BreakerConfig | None = None
     policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES
@@ -99,10 +108,15 @@ def observe(event: object, at_s: float) -> Record | None:
                 at_s, event.symbol, event.sequence, str(event.price), str(event.size),
                 event.side.value, event.venue_time_ns, event.recv_ns, event.epoch,
             )  # fmt: skip
+        case BookSnapshot() | BookDelta():
+            return BookTold(
+                at_s, event.symbol, event.sequence, isinstance(event, BookSnapshot),
+                event.trust.value, _levels(event.bids), _levels(event.asks),
+            )  # fmt: skip
         case Gap():
             return Lost(
                 at_s, event.symbol, event.reason.value, event.from_sequence, event.to_sequence,
-                event.missing,
+                event.missing, event.of_book,
             )  # fmt: skip
         case FeedStateChanged():
             wait_ns = event.next_attempt_ns
@@ -120,6 +134,10 @@ def observe(event: object, at_s: float) -> Record | None:
         case SubscriptionFailed():
             return Refused(at_s, event.error.symbol)
     return None
+
+
+def _levels(levels: Iterable[Level]) -> tuple[str, ...]:
+    return tuple(f"{level.price}:{level.size}" for level in levels)
 
 
 _READ_EVENTS = 131_072 // 20
@@ -151,6 +169,8 @@ def contract_of(
 ) -> Contract:
     """What this library's feed promises with that configuration."""
     return Contract(
+        connections=2 if config.rollover else 1,
+        rolls_over_by_itself=config.rollover and config.connection.max_lifetime_s is not None,
         backoff=config.backoff,
         breaker=config.breaker,
         policies=policies,
@@ -170,7 +190,7 @@ class FeedSubject:
     @contextlib.asynccontextmanager
     async def __call__(self, mock: MockVenue) -> AsyncIterator[AsyncIterable[Any]]:
         async with open_feed(
-            PriceVenue(mock.url, dial=mock.dial),
+            PriceVenue(mock.url, dial=mock.dial, compression="gzip" if mock.compressed else "none"),
             mock.symbols,
             config=settings_with(mock.settings),
             policies=self.policies,
@@ -178,11 +198,17 @@ class FeedSubject:
             rng=mock.rng,
             ssl_context=mock.ssl_context,
             token=mock.token,
+            channels=[mock.channel],
         ) as feed:
             yield feed
 
     def contract(self, settings: Mapping[str, Any]) -> Contract:
         return contract_of(settings_with(settings), self.policies)
+
+    def lag_s(self, feed: Any) -> float:
+        """How far behind the venue's clock the feed says that it is, at most so far, in seconds."""
+        lag_ns: int | None = feed.statistics().lag_max_ns
+        return (lag_ns or 0) / 1e9
 
     def gauges(self, feed: Any) -> Iterable[tuple[str, float, float]]:
         # A read's worth can be over the bound (see `ConnectionConfig`).

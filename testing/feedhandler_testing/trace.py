@@ -12,12 +12,14 @@ import attrs
 from attrs import field, frozen
 
 __all__ = [
+    "BookTold",
     "Delivered",
     "Failed",
     "Fired",
     "Gauged",
     "Happened",
     "Lost",
+    "Made",
     "Malformed",
     "Moved",
     "Placed",
@@ -68,8 +70,17 @@ class Sent(Record):
 
 
 @frozen
+class Made(Record):
+    """The venue's book of `symbol` changed: its checksum after message `number`."""
+
+    symbol: str
+    number: int
+    checksum: int
+
+
+@frozen
 class Requested(Record):
-    """The client asked to ``subscribe`` or ``unsubscribe``."""
+    """The client asked to ``subscribe`` or ``unsubscribe``; of books to ``subscribe book`` …"""
 
     attempt: int
     kind: str
@@ -118,6 +129,21 @@ class Delivered(Record):
 
 
 @frozen
+class BookTold(Record):
+    """A snapshot or a delta of a book reached the subject's consumer, with how far to trust it.
+
+    Levels are ``price:size``, as the venue writes them, best first.
+    """
+
+    symbol: str
+    number: int | None
+    whole: bool
+    trust: str
+    bids: tuple[str, ...]
+    asks: tuple[str, ...]
+
+
+@frozen
 class Lost(Record):
     """The subject announced that data of `symbol` (`None`: of any) is missing.
 
@@ -129,6 +155,7 @@ class Lost(Record):
     first: int | None
     last: int | None
     missing: int | None
+    of_book: bool = False
 
 
 @frozen
@@ -257,7 +284,7 @@ class Trace:
     def _update_hash(self) -> None:
         lines = [line_of(record) for record in self._unhashed]
         self._unhashed.clear()
-        self._hash.update("".join(f"{line}\n" for line in lines).encode())
+        self._hash.update("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
 
     @property
     def digest(self) -> str:

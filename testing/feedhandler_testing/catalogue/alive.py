@@ -71,14 +71,24 @@ ALIVE = (
             expect=Expect(connections=1, lossless=True),
         ),
     ),
+    Entry(
+        17, "a forced cut after 24 hours", "the new connection delivers before the old one goes",
+        Scenario(
+            name="24-hours", symbols=["BTC-USD"],
+            settings={"connection": {"max_lifetime_s": 84_600.0, "heartbeat_interval_s": 300.0,
+                                     "pong_deadline_s": 700.0, "frame_stale_s": 900.0}},
+            steps=[Serve(2_920, interval_s=30.0)],
+            expect=Expect(connections=2, lossless=True),
+        ),
+    ),
     _closed(18, 1001, "going away", "reconnect: a clean close is not an end", "peer_closed"),
     _closed(19, 1000, "", "reconnect", "peer_closed"),
     Entry(
         20, "Close 1012, then minutes of downtime", "a slower curve",
         Scenario(
             name="service-restart", recover_s=600,
-            steps=[Serve(10), Inject(Close(1012, "restart")), Inject(Refuse(), times=0, for_s=180),
-                   Serve(10)],
+            steps=[Serve(10), Inject(Refuse(), times=0, for_s=180), Cut(Close(1012, "restart")),
+                   Wait(200), Serve(10)],
             expect=Expect(failures=["maintenance", "refused"], connections=2),
         ),
     ),
@@ -130,6 +140,14 @@ ALIVE = (
         ),
     ),
     Entry(
+        28, "a notice in the stream: maintenance", "planned roll-over, nothing lost, nothing twice",
+        Scenario(
+            name="maintenance-notice",
+            steps=[Inject(Notice("maintenance"), Messages(20)), Serve(100)],
+            expect=Expect(connections=2, lossless=True),
+        ),
+    ),
+    Entry(
         29, "half-open: the peer is gone, and no packet says so", "pong deadline",
         Scenario(
             name="half-open",
@@ -158,7 +176,7 @@ ALIVE = (
         Scenario(
             name="session-expired", token=True,
             steps=[Serve(10), Cut(Notice("session expired")), Serve(10)],
-            expect=Expect(connections=2),
+            expect=Expect(connections=2, lossless=True),
         ),
     ),
     Entry(

@@ -104,8 +104,8 @@ class World(Timed, Protocol):
         """Demand another bearer token from now on."""
         ...
 
-    def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
-        """A snapshot of the symbol's book as it stands, where the server has one."""
+    def next_snapshot(self, symbol: str, *, ago: int = 0) -> dict[str, Any] | None:
+        """A snapshot of the symbol's book as it was `ago` messages ago, where there is one."""
         ...
 
 
