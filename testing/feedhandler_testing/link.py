@@ -123,7 +123,7 @@ class Link(trio.abc.Stream):
             due = trio.current_time() + one.delay_s
             self._waiting.append((one, due))
             self._waiting_bytes += len(one.data)
-        self._notify()
+            self._notify()  # at once: the next may have to wait until this one has left
 
     async def pump(self) -> None:
         """Let go of what waits, when it is due and not held; ends when the stream does."""
