@@ -130,14 +130,7 @@ class Link(trio.abc.Stream):
         try:
             while not self._cut:
                 changed = self._changed
-                position = next(
-                    (
-                        at
-                        for at, (chunk, _) in enumerate(self._waiting)
-                        if not self._holds(self.way, control=chunk.control)
-                    ),
-                    None,
-                )
+                position = self._next_to_go()
                 if position is None:
                     await changed.wait()
                     continue
@@ -164,6 +157,15 @@ class Link(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._cut = True  # the client, or a fault, has ended it
             self._notify()
+
+    def _next_to_go(self) -> int | None:
+        """Where the first chunk is that is not held."""
+        if self._held[self.way, False] > 0:
+            return None
+        if self._held[self.way, True] <= 0:
+            return 0 if self._waiting else None
+        controls = (at for at, (chunk, _) in enumerate(self._waiting) if chunk.control)
+        return next(controls, None)
 
     async def _end_sending(self) -> None:
         transport = self.transport_stream

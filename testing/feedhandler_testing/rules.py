@@ -409,7 +409,9 @@ class PatientBreaker(Rule):
             self._row += 1
         if record.breaker_open:
             self._opened += 1
-            longest = min(breaker.open_cap_s, breaker.open_s * 2.0 ** min(self._opened - 1, 20))
+            # It may have opened unseen before, behind back-offs that were longer.
+            opened = max(self._opened, self._row - breaker.failure_threshold + 1)
+            longest = min(breaker.open_cap_s, breaker.open_s * 2.0 ** min(opened - 1, 20))
             asked = record.retry_after_s or 0.0
             if record.wait_s is not None and record.wait_s > max(longest, asked) + 0.001:
                 yield f"the circuit stays open for {record.wait_s:.3f} s, and not {longest:.3f} s"
