@@ -380,10 +380,10 @@ class PatientBackoff(Rule):
 @define
 class PatientBreaker(Rule):
     """After as many failures in a row as its threshold says the circuit opens, for no shorter and
-    no longer than its formula says; a price that is published ends the row, and so does a
+    no longer than its formula says; data that is published ends the row, and so does a
     connection that has lived for the back-off's `stable_s`."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost, Delivered)
+    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost, Delivered, BookTold)
     _row: int = 0
     _opened: int = 0
     _connected_at: float = 0.0
@@ -395,7 +395,7 @@ class PatientBreaker(Rule):
             return
         if isinstance(record, Lost) and record.reason in _DROPPED:
             self._unsure = True  # prices between two failures may have been dropped
-        if isinstance(record, Delivered):
+        if isinstance(record, Delivered | BookTold):
             self._row = 0
         if isinstance(record, Moved) and record.new == "connected":
             self._connected_at = record.since_s
