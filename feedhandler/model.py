@@ -123,11 +123,11 @@ class Quote:
     epoch: int = 0
 
 
-class Level(NamedTuple):
+class Level(NamedTuple("_Level", [("price", Decimal), ("size", Decimal)])):
     """A price of the order book, and the size that waits there; in a delta, 0 ends the level."""
 
-    price: Decimal
-    size: Decimal
+    # Made by the function, so that tools can resolve the fields' types in this module.
+    __slots__ = ()
 
 
 @frozen(weakref_slot=False)

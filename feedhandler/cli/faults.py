@@ -96,7 +96,7 @@ def matrix() -> None:
 
     table = Table(box=None, pad_edge=False)
     for heading in ("kind", *STATES):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     rows: dict[str, list[str]] = {}
     broken = 0
     for cell in cells():
@@ -107,7 +107,8 @@ def matrix() -> None:
         rows.setdefault(cell.kind, []).append(verdict)
     for kind, verdicts in rows.items():
         table.add_row(kind, *verdicts)
-    console = Console()
+    # The names are what one looks for: where the window is narrow, lines are longer than it.
+    console = Console(width=max(Console().width, 110))
     console.print(table)
     console.print("ok: it acted, and all rules were kept; -: nothing came that it could act on")
     console.print(f"{broken} broken")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import trio
 from attrs import field, frozen
+from attrs.validators import optional
 
 from feedhandler.errors import ConfigError, UsageError
 from feedhandler_testing.checks import at_least, not_negative, probability
@@ -57,8 +58,8 @@ class Injection:
     after: Trigger = AT_ONCE
     chance: float = field(default=1.0, validator=probability, kw_only=True)
     every: int = field(default=1, validator=at_least(1), kw_only=True)
-    times: int | None = field(default=None, kw_only=True)
-    for_s: float | None = field(default=None, kw_only=True)
+    times: int | None = field(default=None, kw_only=True, validator=optional(at_least(0)))
+    for_s: float | None = field(default=None, kw_only=True, validator=optional(not_negative))
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.fault, Fault):
@@ -69,11 +70,6 @@ class Injection:
             raise ConfigError(
                 "after", self.after, "is no trigger", mend="use for example Messages(120)"
             )
-        attributes = {attribute.name: attribute for attribute in self.__attrs_attrs__}
-        if self.times is not None:
-            at_least(0)(self, attributes["times"], self.times)
-        if self.for_s is not None:
-            not_negative(self, attributes["for_s"], self.for_s)
 
     @property
     def limit(self) -> float:

@@ -314,7 +314,9 @@ def _plain(error: OSError) -> str:
     """What the system says, without the repetitions that an attempt by address adds."""
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
-    causes = getattr(error.__cause__, "exceptions", None) or [error.__cause__]
-    if isinstance(causes[0], OSError):
-        return _plain(causes[0])
+    cause: BaseException | None = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, OSError):
+        return _plain(cause)
     return error.strerror or str(error)

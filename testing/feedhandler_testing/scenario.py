@@ -40,19 +40,19 @@ class Wait(Step):
     for_s: float = field(validator=positive)
 
 
+def _ends_it(_: object, __: object, value: Any) -> None:
+    if not (isinstance(value, Fault) and value.cuts):
+        mend = "use Reset(), End() or Close(1012)"
+        if isinstance(value, Fault):
+            mend += f", or Inject({type(value).__name__}(...))"
+        raise ConfigError("fault", value, "does not end a connection", mend=mend)
+
+
 @frozen
 class Cut(Step):
-    """A fault that ends the connection, once there is one: wait until it has acted."""
+    """A fault that ends the connection, once there is one: wait until it has acted, and is over."""
 
-    fault: Fault = field()
-
-    @fault.validator
-    def _ends_it(self, _: object, value: object) -> None:
-        if not (isinstance(value, Fault) and value.cuts):
-            mend = "use Reset(), End() or Close(1012)"
-            if isinstance(value, Fault):
-                mend += f", or Inject({type(value).__name__}(...))"
-            raise ConfigError("fault", value, "does not end a connection", mend=mend)
+    fault: Fault = field(validator=_ends_it)
 
 
 @frozen

@@ -155,7 +155,7 @@ _SETTINGS: Mapping[str, Any] = {
 
 def settings_with(settings: Mapping[str, Any]) -> FeedConfig:
     """A quick feed's configuration, with a scenario's settings."""
-    merged = {key: dict(value) for key, value in _SETTINGS.items()}
+    merged: dict[str, Any] = {key: dict(value) for key, value in _SETTINGS.items()}
     for key, value in settings.items():
         if isinstance(value, Mapping) and key in merged:
             merged[key].update(value)

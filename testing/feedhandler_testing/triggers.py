@@ -151,20 +151,25 @@ class OnConnection(Trigger):
         return moment.attempt == self.number
 
 
+def _known(_: object, __: object, event: str) -> None:
+    if event not in EVENTS:
+        raise ConfigError("event", event, "never happens", mend=f"use one of {sorted(EVENTS)}")
+
+
 @frozen
 class OnEvent(Trigger):
     """Once `event` (one of `EVENTS`) has happened `count` times since it was set."""
 
-    event: str = field()
+    event: str = field(validator=_known)
     count: int = field(default=1, validator=at_least(1))
-
-    @event.validator
-    def _known(self, _: object, value: str) -> None:
-        if value not in EVENTS:
-            raise ConfigError("event", value, "never happens", mend=f"use one of {sorted(EVENTS)}")
 
     def due(self, moment: Moment) -> bool:
         return moment.events.get(self.event, 0) >= self.count
+
+
+def _not_empty(_: object, __: object, triggers: tuple[Trigger, ...]) -> None:
+    if not triggers:
+        raise ConfigError("triggers", triggers, "is empty", mend="use Now() for at once")
 
 
 def _as_tuple(triggers: Iterable[Trigger]) -> tuple[Trigger, ...]:
@@ -175,12 +180,7 @@ def _as_tuple(triggers: Iterable[Trigger]) -> tuple[Trigger, ...]:
 class All(Trigger):
     """When each of several triggers is due."""
 
-    triggers: tuple[Trigger, ...] = field(converter=_as_tuple)
-
-    @triggers.validator
-    def _not_empty(self, _: object, value: tuple[Trigger, ...]) -> None:
-        if not value:
-            raise ConfigError("triggers", value, "is empty", mend="use Now() for at once")
+    triggers: tuple[Trigger, ...] = field(converter=_as_tuple, validator=_not_empty)
 
     def due(self, moment: Moment) -> bool:
         return all(trigger.due(moment) for trigger in self.triggers)
