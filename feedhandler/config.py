@@ -35,7 +35,7 @@ __all__ = [
     "valid_url",
 ]
 
-_Validator = Callable[[Any, "Attribute[Any]", Any], None]
+_Validator = Callable[[Any, Any, Any], None]
 
 
 class OverflowPolicy(enum.Enum):

@@ -20,7 +20,7 @@ __all__ = [
     "probability",
 ]
 
-_Validator = Callable[[Any, "Attribute[Any]", Any], None]
+_Validator = Callable[[Any, Any, Any], None]
 
 
 def _is_number(value: object) -> bool:
