@@ -237,7 +237,7 @@ def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
 def _simulate(scenario: Scenario, *, keep: int | None = _KEPT) -> Outcome:
     from feedhandler_testing.run import simulate
 
-    return simulate(scenario, keep=keep)
+    return simulate(scenario, keep=keep, check_memory=True)
 
 
 def _run_all(seed: int | None) -> int:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import platform
+import weakref
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib import metadata
 from random import Random
@@ -137,17 +140,27 @@ def simulate(
     *,
     keep: int | None = None,
     listener: Callable[[Record], None] | None = None,
+    check_memory: bool = False,
 ) -> Outcome:
     """Run a scenario in a trio run of its own, in virtual time, and return its outcome.
 
     Nothing is raised for a broken rule: see `Outcome.check()`. `keep` bounds how many records are
-    kept (default: all); `listener` is given each.
+    kept (default: all); `listener` is given each. `check_memory` looks afterwards whether streams,
+    connections or the subject are still referred to, which takes a collection of garbage.
     """
     clock = None
     if scenario.network == "memory":
         clock = trio.testing.MockClock(autojump_threshold=0)
+    remembered: list[weakref.ref[Any]] = []
     with repeatable(scenario.seed):
-        return trio.run(_simulate, scenario, subject, keep, listener, clock=clock)
+        outcome = trio.run(_simulate, scenario, subject, keep, listener, remembered, clock=clock)
+    if check_memory:
+        gc.collect()
+        left = Counter(type(one).__name__ for ref in remembered if (one := ref()) is not None)
+        for kind, count in sorted(left.items()):
+            message = f"{count} {kind} still referred to"
+            outcome.violations.append(Violation("NothingLeft", outcome.virtual_s, message))
+    return outcome
 
 
 async def _simulate(
@@ -155,8 +168,11 @@ async def _simulate(
     subject: Subject | None,
     keep: int | None,
     listener: Callable[[Record], None] | None,
+    remembered: list[weakref.ref[Any]],
 ) -> Outcome:
-    return await _Run(scenario, subject or FeedSubject(), keep, listener).run()
+    run = _Run(scenario, subject or FeedSubject(), keep, listener)
+    run.remembered = remembered
+    return await run.run()
 
 
 async def run_scenario(
@@ -202,6 +218,7 @@ class _Run:
         self._finish = trio.Event()
         self._subject_over = trio.Event()
         self._closed = trio.Event()
+        self.remembered: list[weakref.ref[Any]] = []
         self._requests = 0
         self._lag_s: float | None = None
         self._pause_s = scenario.consumer_pause_s
@@ -291,6 +308,8 @@ class _Run:
         )
         try:
             async with self._subject(mock) as events:
+                with contextlib.suppress(TypeError):  # not all objects can be watched
+                    self.remembered.append(weakref.ref(events))
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._consume, events)
                     await self._finish.wait()
@@ -541,8 +560,10 @@ class _Run:
         if event == "message":
             return
         self._add(Happened(self._now(), attempt, event))
-        if event == "dialled" or event == "accepted":
+        if event in ("dialled", "accepted"):
             self._gauge_streams()
+        if event == "accepted":
+            self.remembered += map(weakref.ref, self._server.client_streams[-1:])
 
     def _gauge_streams(self) -> None:
         open_streams = self._server.open_streams

@@ -11,6 +11,7 @@ import attrs
 
 from feedhandler_testing.faults import (
     AppPing,
+    BadJson,
     Bandwidth,
     Burst,
     ClockDrift,
@@ -119,6 +120,7 @@ _WAYS = ("to_client", "to_server", "both")
 _RANGES: Mapping[type[Fault], Mapping[str, Any]] = MappingProxyType(
     {
         AppPing: {"within_s": (1.0, 10.0)},
+        BadJson: {"how": ["any"]},
         Bandwidth: {"bytes_per_s": (200.0, 100_000.0), "way": _WAYS},
         Burst: {"count": (1, 200)},
         ClockDrift: {"rate": (-0.1, 0.1)},

@@ -46,6 +46,7 @@ from feedhandler_testing.triggers import (
 
 __all__ = [
     "fault_from_dict",
+    "fault_to_dict",
     "load_scenario",
     "save_scenario",
     "scenario_from_dict",
@@ -109,6 +110,12 @@ def scenario_from_dict(document: object) -> Scenario:
     """Structure a scenario. Raises `ConfigError` that names the path of what is wrong."""
     scenario: Scenario = _structure(document, Scenario)
     return scenario
+
+
+def fault_to_dict(fault: Fault) -> dict[str, Any]:
+    """A fault as plain dicts, lists, strings and numbers; `kind` names its class."""
+    document: dict[str, Any] = _plain(fault)
+    return document
 
 
 def fault_from_dict(document: object) -> Fault:

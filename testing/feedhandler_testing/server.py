@@ -122,7 +122,7 @@ class MockWebSocketServer:
         self._failure: PlacedFault | None = None
         self._rejections: deque[Rejection] = deque()
         self._began_at = 0.0
-        self._open: set[MemoryStream] = set()
+        self._open: list[MemoryStream] = []
         self.board = FaultBoard(
             self,
             seed,
@@ -264,10 +264,15 @@ class MockWebSocketServer:
             raise UsageError("the server is not serving; use it inside its `async with` block")
         await trio.lowlevel.checkpoint()  # the only one: what is made here is handed over
         client, server = memory_network(self._buffer_bytes)
-        self._open = {stream for stream in self._open if not stream.closed}
-        self._open.add(client)
+        self._open = [stream for stream in self._open if not stream.closed]
+        self._open.append(client)
         self._clients.start_soon(self._serve_stream, server, attempt)
         return client
+
+    @property
+    def client_streams(self) -> list[MemoryStream]:
+        """The ends that clients have (over memory), the newest last; closed ones are forgotten."""
+        return list(self._open)
 
     @property
     def open_streams(self) -> int:

@@ -24,7 +24,7 @@ TURMOIL = ("partition", "stall", "crash")  # repair, release and bounce are thei
 
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
 def test_each_failure_has_the_outcome_that_is_expected(entry: Entry) -> None:
-    simulate(entry.scenario).check()
+    simulate(entry.scenario, check_memory=True).check()
 
 
 def test_the_catalogue_is_whole() -> None:

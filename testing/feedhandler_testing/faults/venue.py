@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import field, frozen
 
-from feedhandler_testing.checks import at_least, positive
+from feedhandler_testing.checks import at_least, one_of, positive
 from feedhandler_testing.faults.base import Act, Fault, Later, Layer, Payload
 
 if TYPE_CHECKING:
@@ -62,14 +63,36 @@ def _text(message: dict[str, Any]) -> str:
 # --- malformed ---
 
 
+_BAD_JSON: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "colon": lambda text: text.replace('":', '"=', 1),
+        "trailing_comma": lambda text: f"{text[:-1]},}}",
+        "single_quotes": lambda text: text.replace('"', "'"),
+        "bare_key": lambda text: text.replace('"', "", 2),
+        "garbage_after": lambda text: f"{text}]",
+        "two_documents": lambda text: text + text,
+        "control_character": lambda text: text.replace('":"', '":"\x00', 1),
+        "lone_surrogate": lambda text: text.replace('":"', '":"\\ud800', 1),
+        "nesting": lambda text: "[" * 10_000 + text,
+        "not_an_object": lambda text: f"[{text}]",
+    }
+)
+
+
 @frozen
 class BadJson(Fault):
-    """A message is no JSON: a colon is missing."""
+    """A message is no JSON, or none that a message can be: a missing ``colon``, a
+    ``trailing_comma``, and so on, or `how` drawn at random (``any``)."""
 
     layer: ClassVar[Layer] = Layer.VENUE
 
+    how: str = field(default="colon", validator=one_of(("any", *_BAD_JSON)))
+
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return [_text(message).replace('":', '"=', 1)] if _is_data(message) else None
+        if not _is_data(message):
+            return None
+        how = act.rng.choice(sorted(_BAD_JSON)) if self.how == "any" else self.how
+        return [_BAD_JSON[how](_text(message))]
 
 
 @frozen
