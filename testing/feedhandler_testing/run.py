@@ -317,6 +317,9 @@ class _Run:
         if isinstance(record, Delivered):
             self._messages += 1
             self._fresh[record.symbol] = record.number
+            if record.time_ns is not None:
+                lag_s = (record.recv_ns - record.time_ns) / 1e9
+                self._lag_s = lag_s if self._lag_s is None else max(self._lag_s, lag_s)
         elif isinstance(record, Moved):
             self._state = record.new
             self._seen.append(record)
