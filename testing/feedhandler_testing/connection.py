@@ -231,6 +231,10 @@ class MockWebSocketConnection:
         self._close_sent = True
         await self.send_frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode())
 
+    def has_sent_close(self) -> None:
+        """A Close frame is on its way, sent in some other way than by `close()`."""
+        self._close_sent = True
+
     def drop(self) -> None:
         """Reset the connection: what is on its way is lost."""
         self.link.reset()

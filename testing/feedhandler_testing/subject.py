@@ -20,6 +20,7 @@ from feedhandler import (
     FeedConfig,
     FeedStateChanged,
     Gap,
+    OverflowPolicy,
     PriceUpdate,
     PriceVenue,
     SubscriptionFailed,
@@ -122,7 +123,7 @@ def observe(event: object, at_s: float) -> Record | None:
     return None
 
 
-_READ_EVENTS = 131_072 // 20
+_READ_EVENTS = 131_072 // 50  # of one read: two for each message, and a price takes 100 bytes
 
 _SETTINGS: Mapping[str, Any] = {
     "connection": {
@@ -179,5 +180,8 @@ class FeedSubject:
         )
 
     def gauges(self, feed: Any) -> Iterable[tuple[str, float, float]]:
-        # A read's worth can be over the bound (see `ConnectionConfig`).
-        yield "waiting events", feed.waiting, feed.buffer_events + _READ_EVENTS
+        # Where reading waits, one read more can be held (see `ConnectionConfig`); where events are
+        # dropped, a batch is being read besides.
+        blocks = feed.overflow is OverflowPolicy.BLOCK
+        more = _READ_EVENTS if blocks else feed.buffer_events
+        yield "waiting events", feed.waiting, feed.buffer_events + more

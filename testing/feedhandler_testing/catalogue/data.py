@@ -13,11 +13,12 @@ from feedhandler_testing.faults import (
     EpochTimestamps,
     Latency,
     LostAck,
+    RefuseSubscription,
     Reorder,
     Reset,
     SequenceGap,
 )
-from feedhandler_testing.scenario import Cut, Expect, Inject, Scenario, Serve
+from feedhandler_testing.scenario import Cut, Expect, Inject, Scenario, Serve, Wait
 from feedhandler_testing.triggers import At, Messages
 
 __all__ = ["DATA"]
@@ -50,6 +51,14 @@ DATA = (
             name="reordered", symbols=["BTC-USD"],
             steps=[Inject(Reorder(), Messages(10)), Serve(40)],
             expect=Expect(gaps=["sequence"], connections=1),
+        ),
+    ),
+    Entry(
+        53, "a subscription is refused", "told; not asked for again",
+        Scenario(
+            name="subscription-refused", recover_s=30,
+            steps=[RefuseSubscription(), Wait(20), Cut(Reset()), Wait(20)],
+            expect=Expect(recovers=False, refused=2, connections=2),
         ),
     ),
     Entry(
@@ -90,6 +99,15 @@ DATA = (
             name="subscription-pace", symbols=_MANY, settings={"subscribe_pace_s": 0.5},
             steps=[Inject(LostAck(), times=3), Serve(400), Cut(Reset()), Serve(80)],
             expect=Expect(connections=2, requests=4),
+        ),
+    ),
+    Entry(
+        58, "many symbols go silent, one soon after the other", "asked for anew at the same pace",
+        Scenario(
+            name="silence-pace", symbols=_MANY[:10],
+            settings={"subscribe_pace_s": 2.0, "symbol_stale_s": 10.0},
+            steps=[Serve(40, interval_s=0.3), Wait(25), Serve(40)],
+            expect=Expect(connections=1, requests=5, lossless=True),
         ),
     ),
     Entry(

@@ -87,6 +87,7 @@ from feedhandler_testing.faults.venue import (
 from feedhandler_testing.faults.websocket import (
     BadCloseCode,
     Close,
+    CloseBehind,
     ControlBetween,
     CutMessage,
     FragmentedControl,
@@ -122,6 +123,7 @@ __all__ = [
     "ClockJump",
     "ClockSkew",
     "Close",
+    "CloseBehind",
     "ControlBetween",
     "CorruptBits",
     "Crash",
