@@ -6,8 +6,8 @@ works: only what the mock saw, and what the handler said.
 
 *Safety, at every step:* `LegalTransitions`, `NothingInvented`, `NothingTwice`, `InOrder`,
 `TrueStamps`, `LossAnnounced`, `NoFalseAlarm`, `OneConnection`, `PacedSubscriptions`,
-`PatientBackoff`, `PatientBreaker`, `WithinBounds`. *Liveness, after the faults end,* and *nothing left at the end* need the run itself
-and are in `feedhandler_testing.run`.
+`PatientBackoff`, `PatientBreaker`, `WithinBounds`. *Liveness, after the faults end,* and *nothing
+left at the end* need the run itself and are in `feedhandler_testing.run`.
 """
 
 from __future__ import annotations
@@ -296,8 +296,7 @@ class NoFalseAlarm(Rule):
             begun = self._lowest[symbol, attempt] <= first
             if begun and any(attempt not in self._in_order.get((symbol, n), ()) for n in numbers):
                 return
-        if shown_by:
-            yield f"announced a hole in {symbol}, #{first} to #{last}, and no connection left one"
+        yield f"announced a hole in {symbol}, #{first} to #{last}, and no connection left one"
 
 
 # The layers whose faults make no message malformed.

@@ -514,9 +514,7 @@ class _Run:
         self._coverage.add((placed.name.rpartition("-")[0], self._phase()))
         fault = placed.fault
         self._add(
-            Fired(
-                self._now(), placed.name, attempt, fault.taints, fault.delays, fault.layer.value
-            )
+            Fired(self._now(), placed.name, attempt, fault.taints, fault.delays, fault.layer.value)
         )
 
     def _phase(self) -> str:

@@ -107,7 +107,8 @@ class Expect:
     `requests`: how often it asks for subscriptions, at least. `within_s`: how long the whole run
     takes, at most. `lag_s`: how far behind the venue's clock it says that it is, at least.
     `messages`: how many prices it publishes, at least. `pongs`: how many of the venue's pings it
-    answers, at least. `lossless`: it announces no gap. `all_fire`: every fault that was put in place has acted.
+    answers, at least. `lossless`: it announces no gap. `all_fire`: every fault that was put in
+    place has acted.
     """
 
     recovers: bool = True
@@ -204,7 +205,7 @@ class Scenario:
                     f"{path}.after", one, "can never happen: a clock belongs to no connection",
                     mend="use At(5), or OnEvent(...)",
                 )  # fmt: skip
-            if isinstance(one, OnConnection) and one.number > 1 and not _may_end(self.steps):
+            if isinstance(one, OnConnection) and one.number > 1 and not _may_end((*before, *after)):
                 raise ConfigError(
                     f"{path}.after", one, "can never happen: nothing ends the first connection",
                     mend="add Cut(Reset()), or use OnConnection(1)",

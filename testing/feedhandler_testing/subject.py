@@ -123,6 +123,7 @@ def observe(event: object, at_s: float) -> Record | None:
     return None
 
 
+_MERGED_EVENTS = 64  # that stand for what was dropped: gaps by symbol and reason, and a state
 _READ_EVENTS = 131_072 // 50  # of one read: two for each message, and a price takes 100 bytes
 
 _SETTINGS: Mapping[str, Any] = {
@@ -181,7 +182,7 @@ class FeedSubject:
 
     def gauges(self, feed: Any) -> Iterable[tuple[str, float, float]]:
         # Where reading waits, one read more can be held (see `ConnectionConfig`); where events are
-        # dropped, a batch is being read besides.
+        # dropped, a batch is being read besides, or what stands for those that were.
         blocks = feed.overflow is OverflowPolicy.BLOCK
-        more = _READ_EVENTS if blocks else feed.buffer_events
+        more = _READ_EVENTS if blocks else max(feed.buffer_events, _MERGED_EVENTS)
         yield "waiting events", feed.waiting, feed.buffer_events + more

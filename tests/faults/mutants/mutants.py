@@ -262,8 +262,8 @@ MUTANTS = (
         "violation-not-answered-by-its-code",
         "the venue's log blames the wrong thing",
         _WIRE,
-        "error.code.to_bytes(2, \"big\")",
-        "(1002).to_bytes(2, \"big\")",
+        'error.code.to_bytes(2, "big")',
+        '(1002).to_bytes(2, "big")',
     ),
     Mutant(
         "violation-waits-for-ever",
@@ -288,7 +288,7 @@ MUTANTS = (
         "        if passed.close is not None:\n            self._flush()\n"
         "            raise PeerClosed(*passed.close)\n",
         "        if passed.close is not None:\n            self._flush()\n"
-        "            raise PeerClosed(1006, \"\")\n",
+        '            raise PeerClosed(1006, "")\n',
     ),
     Mutant(
         "messages-before-a-close-are-dropped",
@@ -320,7 +320,7 @@ MUTANTS = (
         "broken text reaches the decoder as if it were whole",
         _FRAMES,
         "                messages.append(payload.decode())\n",
-        "                messages.append(payload.decode(\"utf-8\", \"replace\"))\n",
+        '                messages.append(payload.decode("utf-8", "replace"))\n',
     ),
     Mutant(
         "size-limit-not-enforced",
@@ -369,7 +369,7 @@ MUTANTS = (
         "duplicate-delivered",
         "a trade is counted twice",
         _PRICE,
-        "        return [Ignored(\"duplicate\")]",
+        '        return [Ignored("duplicate")]',
         "        return [update]",
     ),
     Mutant(
@@ -397,7 +397,8 @@ MUTANTS = (
         "refused-asked-again",
         "a symbol that does not exist is asked for until the venue bans the address",
         _BOOK,
-        "        self._wanted.pop(subscription, None)\n        self._unwanted.pop(subscription, None)\n",
+        "        self._wanted.pop(subscription, None)\n"
+        "        self._unwanted.pop(subscription, None)\n",
         "        self._unwanted.pop(subscription, None)\n",
     ),
     Mutant(
@@ -425,7 +426,7 @@ MUTANTS = (
         "reconnect-notice-ignored",
         "the venue announces maintenance, and the feed sits on the dead connection",
         _FEED,
-        "                self.reconnect(f\"the venue asks for it: {item.reason}\")\n",
+        '                self.reconnect(f"the venue asks for it: {item.reason}")\n',
         "                counters.ignored += 1\n",
     ),
     Mutant(
@@ -449,7 +450,8 @@ MUTANTS = (
         "newest-dropped",
         "a slow consumer gets the oldest prices, and never the newest",
         _FANOUT,
-        "            mailbox.post(events, count=len(events), size=size)\n            self._trim()\n",
+        "            mailbox.post(events, count=len(events), size=size)\n"
+        "            self._trim()\n",
         "            self._losses.add(events, GapReason.OVERFLOW)\n",
     ),
     Mutant(
