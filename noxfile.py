@@ -165,6 +165,46 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Run the catalogue of faults; arguments after -- go to `feedhandler faults run`."""
+    _install_wheel(session, "cli,testing")
+    arguments = session.posargs or ["all"]
+    session.run("feedhandler", "faults", "run", *arguments, env=INSTALLED_ONLY)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Search 10,000 random scenarios for a broken rule, and run one virtual day."""
+    _install_wheel(session, "cli,testing")
+    arguments = session.posargs or ["--seeds", "10000", "--minutes", "15", "--jobs", "2", "--plain"]
+    session.run("feedhandler", "chaos", *arguments, env=INSTALLED_ONLY)
+    if not session.posargs:
+        session.run("feedhandler", "faults", "run", "virtual-day", env=INSTALLED_ONLY)
+
+
+@nox.session(python=_testable())
+def determinism(session: nox.Session) -> None:
+    """Run 200 seeds twice on each version: all must give the same traces, byte for byte."""
+    _install_wheel(session, "cli,testing")
+    first = _digests(session, "1")
+    second = _digests(session, "2")
+    known = Path(_wheel_directory().name) / "digests.txt"
+    if not known.exists():
+        known.write_text(first)
+    if not first == second == known.read_text():
+        session.error("two runs of one seed differ")
+    session.log(f"{len(first.splitlines())} seeds gave the same traces, twice")
+
+
+def _digests(session: nox.Session, hash_seed: str) -> str:
+    script = str(ROOT / "tests" / "faults" / "digests.py")
+    env = {**INSTALLED_ONLY, "PYTHONHASHSEED": hash_seed}
+    printed = session.run("python", script, *(session.posargs or ["200"]), env=env, silent=True)
+    assert isinstance(printed, str)
+    return printed
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Plant bugs in copies of the handler, and see that the kit catches them."""
     _install_wheel(session, "testing")

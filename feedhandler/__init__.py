@@ -2,6 +2,8 @@
 
 Start with `open_feed()`; `FeedHandler` runs many feeds; `WebSocketClient` is the layer below,
 for raw messages.
+
+(PYTEST_DONT_REWRITE: there are no test's asserts here.)
 """
 
 from feedhandler._core.backoff import ReconnectionState
@@ -13,12 +15,14 @@ from feedhandler._core.breaker import (
     CircuitTransition,
 )
 from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
+from feedhandler._core.shelf import BookShelf
 from feedhandler._core.state import TRANSITIONS, ConnectionEvent, ConnectionState, Transition
 from feedhandler._io.connection import Batch
 from feedhandler._io.dial import dial_tcp
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.feed import Feed
 from feedhandler._io.subscriptions import FeedSubscriptions
+from feedhandler.book import BookTop, OrderBook
 from feedhandler.circuit import CircuitBreakerClient
 from feedhandler.client import WebSocketClient
 from feedhandler.codec import PriceParser
@@ -33,12 +37,15 @@ from feedhandler.config import (
 from feedhandler.errors import (
     AlreadyConnected,
     AuthenticationFailed,
+    BookError,
+    BookTooDeep,
     CircuitOpenError,
     ClientClosed,
     ConfigError,
     ConnectionFailed,
     ConnectionLost,
     ConnectionRefused,
+    CrossedBook,
     DecodeError,
     DialError,
     FailureKind,
@@ -69,18 +76,22 @@ from feedhandler.errors import (
 )
 from feedhandler.handler import FeedHandler, open_feed
 from feedhandler.model import (
+    BookDelta,
+    BookSnapshot,
     DataEvent,
     DecodeFailed,
     Event,
     FeedStateChanged,
     Gap,
     GapReason,
+    Level,
     PriceUpdate,
     Quote,
     Side,
     StatusEvent,
     SubscriptionFailed,
     Trade,
+    Trust,
 )
 from feedhandler.observe import FeedStatistics, Histogram
 from feedhandler.venues import venue_by_name
@@ -94,6 +105,12 @@ __all__ = [
     "AuthenticationFailed",
     "BackoffConfig",
     "Batch",
+    "BookDelta",
+    "BookError",
+    "BookShelf",
+    "BookSnapshot",
+    "BookTooDeep",
+    "BookTop",
     "BreakerConfig",
     "BreakerSnapshot",
     "CircuitBreaker",
@@ -111,6 +128,7 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRefused",
     "ConnectionState",
+    "CrossedBook",
     "DataEvent",
     "DecodeError",
     "DecodeFailed",
@@ -135,10 +153,12 @@ __all__ = [
     "Histogram",
     "IllegalTransition",
     "InvalidToken",
+    "Level",
     "MalformedBurst",
     "MessageTooLarge",
     "NameResolutionFailed",
     "NotConnected",
+    "OrderBook",
     "OverflowPolicy",
     "PeerClosed",
     "PongTimeout",
@@ -162,6 +182,7 @@ __all__ = [
     "TlsFailed",
     "Trade",
     "Transition",
+    "Trust",
     "UsageError",
     "WebSocketClient",
     "dial_tcp",

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from attrs import field, frozen
 
 from feedhandler.errors import DecodeError
-from feedhandler.model import DataEvent, Event
+from feedhandler.model import BookSnapshot, DataEvent, Event
 
 if TYPE_CHECKING:
     import trio  # for the stream's type alone: this module stays free of trio when it runs
 
 __all__ = [
     "BatchSession",
+    "BookSession",
+    "BookVenue",
     "Clock",
     "Control",
     "DialTarget",
@@ -26,9 +28,13 @@ __all__ = [
     "ReconnectRequested",
     "Refused",
     "Reply",
+    "ResumableSession",
+    "Resync",
+    "SequencedSession",
     "Session",
     "Subscribed",
     "Subscription",
+    "Synced",
     "TokenProvider",
     "Unsubscribed",
     "Venue",
@@ -120,9 +126,31 @@ class ReconnectRequested:
 
 @frozen
 class Malformed:
-    """The message could not be decoded, but what `decode` returned before this is true of it."""
+    """The message could not be decoded, but what `decode` returned before this is true of it.
+
+    Where the loss is `announced`, the session has said itself whose it is, with a `Gap`.
+    """
 
     error: DecodeError
+    announced: bool = False
+
+
+@frozen
+class Resync:
+    """The book of this subscription is not whole, or the snapshot that came is of no use.
+
+    It is to be asked for anew; all others flow on. Sent again while an answer is awaited, it means
+    that what came was none.
+    """
+
+    subscription: Subscription
+
+
+@frozen
+class Synced:
+    """The book of this subscription is whole, from a snapshot that was checked."""
+
+    subscription: Subscription
 
 
 @frozen
@@ -144,6 +172,8 @@ Control = (
     | Reply
     | ReconnectRequested
     | Malformed
+    | Resync
+    | Synced
     | Heartbeat
     | Ignored
 )
@@ -181,6 +211,39 @@ class BatchSession(Session, Protocol):
 
 
 @runtime_checkable
+class SequencedSession(Protocol):
+    """A session that knows how far it has come in each symbol's sequence."""
+
+    def last_sequence(self, symbol: str) -> int | None: ...
+
+
+@runtime_checkable
+class ResumableSession(SequencedSession, Protocol):
+    """One that can go on where that of another connection has come to.
+
+    The numbers must be the same on every connection, and rise by one for each message of the
+    symbol. Then a connection can be replaced without a loss and without duplicates.
+    """
+
+    def resume_after(self, symbol: str, sequence: int) -> None:
+        """Take the symbol's data up to `sequence` as seen: what comes again is a duplicate."""
+        ...
+
+
+@runtime_checkable
+class BookSession(Session, Protocol):
+    """A session that keeps the order books of its symbols."""
+
+    def last_book_sequence(self, symbol: str) -> int | None:
+        """The highest number that came of the symbol's book, if any."""
+        ...
+
+    def book_image(self, symbol: str) -> BookSnapshot | None:
+        """The symbol's whole book as of the last message decoded; `None` while it is not whole."""
+        ...
+
+
+@runtime_checkable
 class Venue(Protocol):
     """A trading venue: a value that knows its address and its language."""
 
@@ -208,4 +271,18 @@ class Venue(Protocol):
 
     def unsubscribe(self, subscriptions: Sequence[Subscription]) -> Sequence[str | bytes]:
         """The messages that end `subscriptions`."""
+        ...
+
+
+@runtime_checkable
+class BookVenue(Venue, Protocol):
+    """A venue that has order books, each of which begins with a snapshot.
+
+    Its sessions are `BookSession`s, and say `Synced` and `Resync`: a book that is asked for and
+    does not become whole is asked for again.
+    """
+
+    @property
+    def book_channels(self) -> Sequence[str]:
+        """Those of `channels` that are order books."""
         ...

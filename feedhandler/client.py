@@ -6,7 +6,7 @@ import contextlib
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
-from random import Random
+from random import Random, SystemRandom
 from types import TracebackType
 from typing import NoReturn
 
@@ -58,7 +58,7 @@ class WebSocketClient(Unbatched[str | bytes]):
     `url` is ``ws://`` or ``wss://``. `token` is a bearer token, or an async function that gives
     one and is asked anew before each attempt. `headers` are sent with each opening handshake.
     `dial` makes the byte stream (default: TCP, and TLS for ``wss``, with `ssl_context`). `clock`
-    stamps what is received and `rng` draws the jitter.
+    stamps what is received and `rng` draws jitter, masks and keys.
 
     Raises `ConfigError` for a URL that cannot work, before anything is connected.
 
@@ -103,7 +103,7 @@ class WebSocketClient(Unbatched[str | bytes]):
             token=token,
             headers=headers,
             clock=clock or SystemClock(),
-            rng=rng or Random(),  # noqa: S311  # jitter, not a secret
+            rng=rng or SystemRandom(),
             sink=self,
             on_transition=self._on_transition,
             outbox=lambda: self._outbox,

@@ -27,6 +27,7 @@ __all__ = [
     "ConnectionConfig",
     "FeedConfig",
     "OverflowPolicy",
+    "at_least",
     "check_headers",
     "check_token",
     "check_url",
@@ -79,6 +80,11 @@ def _count(minimum: int) -> _Validator:
             )  # fmt: skip
 
     return check
+
+
+def at_least(minimum: int) -> _Validator:
+    """A validator of whole numbers, for venues."""
+    return _count(minimum)
 
 
 def _of(*kinds: type) -> _Validator:
@@ -167,7 +173,8 @@ class ConnectionConfig:
     pings are answered; then reading stands still, and none of these deadlines runs. At most
     `buffer_messages` messages and `buffer_bytes` bytes wait for the consumer (one read more can be
     held, and what is read ahead); at most `send_queue_messages` sent messages wait
-    for a reconnect.
+    for a reconnect. A connection that has lived for `max_lifetime_s` is replaced (`None`: never),
+    which is best done a little before the venue cuts it: 84,600 (23.5 h) where it does so at 24 h.
     """
 
     connect_timeout_s: float = field(default=10.0, validator=_seconds())
@@ -180,6 +187,7 @@ class ConnectionConfig:
     buffer_messages: int = field(default=65_536, validator=_count(1))
     buffer_bytes: int = field(default=32 * 2**20, validator=_count(1))
     send_queue_messages: int = field(default=256, validator=_count(1))
+    max_lifetime_s: float | None = field(default=None, validator=_seconds(optional=True))
 
     def __attrs_post_init__(self) -> None:
         interval = self.heartbeat_interval_s
@@ -210,6 +218,12 @@ class FeedConfig:
     A subscription that is not confirmed within `ack_deadline_s` is asked for again, and one
     request goes out at most every `subscribe_pace_s`. A symbol without data for `symbol_stale_s`,
     while the connection lives, is subscribed anew (`None`: not watched).
+
+    With `rollover`, a connection that the venue wants replaced, or that reaches `max_lifetime_s`,
+    goes only when a new one delivers: when that is subscribed, and data of each symbol has come on
+    both, or `rollover_overlap_s` has passed. Switch it off for a venue that allows one connection
+    only: then the old one is dropped first. Where a session cannot tell what came on both
+    (`feedhandler.abc.ResumableSession`), each symbol gets a `Gap` at the switch.
     """
 
     connection: ConnectionConfig = field(
@@ -226,6 +240,8 @@ class FeedConfig:
     ack_deadline_s: float = field(default=5.0, validator=_seconds())
     subscribe_pace_s: float = field(default=0.0, validator=_seconds(positive=False))
     symbol_stale_s: float | None = field(default=None, validator=_seconds(optional=True))
+    rollover: bool = field(default=True, validator=_of(bool))
+    rollover_overlap_s: float = field(default=5.0, validator=_seconds())
 
 
 def check_url(url: str) -> str:

@@ -15,12 +15,15 @@ from typing import ClassVar, NamedTuple
 __all__ = [
     "AlreadyConnected",
     "AuthenticationFailed",
+    "BookError",
+    "BookTooDeep",
     "CircuitOpenError",
     "ClientClosed",
     "ConfigError",
     "ConnectionFailed",
     "ConnectionLost",
     "ConnectionRefused",
+    "CrossedBook",
     "DecodeError",
     "DialError",
     "FailureKind",
@@ -377,6 +380,29 @@ class DecodeError(FeedError):
     @property
     def path(self) -> str:
         return self.problems[0].path if self.problems else "$"
+
+
+class BookError(FeedError):
+    """What is to be done to an order book would make it wrong; it was not done."""
+
+
+class CrossedBook(BookError):
+    """The best `bid` would not be below the best `ask`."""
+
+    def __init__(self, symbol: str, bid: object, ask: object) -> None:
+        super().__init__(f"{symbol}: the bid {bid} is not below the ask {ask}")
+        self.symbol = symbol
+        self.bid = bid
+        self.ask = ask
+
+
+class BookTooDeep(BookError):
+    """One side would have more than `limit` levels."""
+
+    def __init__(self, symbol: str, limit: int) -> None:
+        super().__init__(f"{symbol}: more than {limit:,} levels on one side")
+        self.symbol = symbol
+        self.limit = limit
 
 
 class SubscriptionRefused(FeedError):

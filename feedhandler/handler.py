@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from random import Random
+from random import Random, SystemRandom
 from types import TracebackType
 
 import trio
@@ -43,10 +43,10 @@ class FeedHandler(Unbatched[Event]):
     reader is the one who is slow. The order within each feed is kept. Feeds that have ended and
     were read to the end are forgotten.
 
-    `clock` stamps events, `rng` draws the jitter; each feed gets a generator of its own, forked
-    from it. Leaving the block closes the connections politely; leaving it with an exception or a
-    cancellation drops them at once, and the exception leaves as it was. Either way nothing runs
-    afterwards.
+    `clock` stamps events; `rng` draws jitter, masks and keys (default: the operating system's), and
+    each feed gets a generator of its own, forked from it. Leaving the block closes the connections
+    politely; leaving it with an exception or a cancellation drops them at once, and the exception
+    leaves as it was. Either way nothing runs afterwards.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FeedHandler(Unbatched[Event]):
         self._config = config or FeedConfig()
         self._policies = policies
         self._clock = clock or SystemClock()
-        self._rng = rng or Random()  # noqa: S311  # jitter, not a secret
+        self._rng = rng or SystemRandom()
         self._feeds: list[Feed] = []
         self._running: set[Feed] = set()
         self._exit = contextlib.AsyncExitStack()
@@ -132,7 +132,7 @@ class FeedHandler(Unbatched[Event]):
             token=token,
             headers=headers,
             clock=self._clock,
-            rng=Random(self._rng.getrandbits(64)),  # noqa: S311  # jitter, not a secret
+            rng=_fork(self._rng),
             on_change=self._notify,
             wanted=subscriptions,
         )
@@ -173,7 +173,7 @@ class FeedHandler(Unbatched[Event]):
             for _ in self._feeds if self._slow is None else ():
                 # Each look begins one feed later, so that none is starved.
                 self._turn = (self._turn + 1) % len(self._feeds)
-                events = self._feeds[self._turn].main_subscriber.take()
+                events = self._feeds[self._turn].main_subscriber.take(self._current)
                 if events is not None:
                     return events
             if self._slow is not None or not self._feeds:
@@ -212,6 +212,13 @@ class FeedHandler(Unbatched[Event]):
     def _notify(self) -> None:
         change, self._change = self._change, trio.Event()
         change.set()
+
+
+def _fork(rng: Random) -> Random:
+    """A generator for one feed, so that another feed does not change what it draws."""
+    if isinstance(rng, SystemRandom):
+        return rng  # masks have to be unpredictable (RFC 6455, section 5.3)
+    return Random(rng.getrandbits(64))  # noqa: S311  # the caller wants runs that repeat
 
 
 @contextlib.asynccontextmanager

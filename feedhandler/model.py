@@ -3,13 +3,14 @@
 Prices and sizes are `Decimal`s made from the digits that the venue sent. Times are integer
 nanoseconds since the Unix epoch: `venue_time_ns` is the venue's own (`None` where it sends none),
 `recv_ns` was taken when the bytes were read. `epoch` counts the feed's connections from 1, so that
-two events with different epochs have a reconnect between them.
+two events with different epochs have a change of the connection between them.
 """
 
 from __future__ import annotations
 
 import enum
 from decimal import Decimal
+from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -17,18 +18,22 @@ from feedhandler._core.state import ConnectionState
 from feedhandler.errors import DecodeError, FailureKind, SubscriptionRefused
 
 __all__ = [
+    "BookDelta",
+    "BookSnapshot",
     "DataEvent",
     "DecodeFailed",
     "Event",
     "FeedStateChanged",
     "Gap",
     "GapReason",
+    "Level",
     "PriceUpdate",
     "Quote",
     "Side",
     "StatusEvent",
     "SubscriptionFailed",
     "Trade",
+    "Trust",
 ]
 
 
@@ -47,6 +52,25 @@ class GapReason(enum.Enum):
     OVERFLOW = "overflow"
     CONFLATED = "conflated"
     MALFORMED = "malformed"
+    CHECKSUM = "checksum"
+    CROSSED = "crossed"
+    DEPTH = "depth"
+    UNSUBSCRIBED = "unsubscribed"
+
+
+class Trust(enum.Enum):
+    """How far an order book can be trusted.
+
+    `VERIFIED`: it was rebuilt whole from a snapshot, nothing has been missing since, and the newest
+    message's checksum agrees. `UNVERIFIABLE`: the same, but the venue sent nothing to check.
+    `SUSPECT`: a check has failed, or a gap is open. `STALE`: no word of it has come for too long,
+    or none can come, because the connection is down or the subscription has ended.
+    """
+
+    VERIFIED = "verified"
+    UNVERIFIABLE = "unverifiable"
+    SUSPECT = "suspect"
+    STALE = "stale"
 
 
 @frozen(weakref_slot=False)
@@ -99,6 +123,53 @@ class Quote:
     epoch: int = 0
 
 
+class Level(NamedTuple):
+    """A price of the order book, and the size that waits there; in a delta, 0 ends the level."""
+
+    price: Decimal
+    size: Decimal
+
+
+@frozen(weakref_slot=False)
+class BookSnapshot:
+    """The whole order book of `symbol`, which takes the place of whatever was known of it.
+
+    `bids` and `asks` are its levels, best first, each price once, no size 0. It stands for the book
+    after message number `sequence` of the symbol's book.
+    """
+
+    symbol: str
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    sequence: int | None
+    venue_time_ns: int | None
+    recv_ns: int
+    venue: str
+    epoch: int = 0
+    trust: Trust = Trust.UNVERIFIABLE
+
+
+@frozen(weakref_slot=False)
+class BookDelta:
+    """Levels of the order book of `symbol` that have changed: to these sizes, not by them.
+
+    `bids` and `asks` are best first, each price once; a size of 0 ends the level. It may be applied
+    to the book of number `sequence - 1` and to no other. `trust` is that of the book after it;
+    `SUSPECT` means that this reader has missed what it builds on, so there is no such book until
+    the next `BookSnapshot` of the symbol.
+    """
+
+    symbol: str
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    sequence: int | None
+    venue_time_ns: int | None
+    recv_ns: int
+    venue: str
+    epoch: int = 0
+    trust: Trust = Trust.UNVERIFIABLE
+
+
 @frozen
 class Gap:
     """Data of `symbol` (`None`: of every symbol of the feed) that will not come.
@@ -106,6 +177,11 @@ class Gap:
     `from_sequence` and `to_sequence` are the first and last missing numbers, both inclusive;
     `from_ns` and `to_ns` are receive times around the hole; each is `None` where it cannot be
     known. `missing` is the count of lost events where it is known.
+
+    `of_book` tells that it is the symbol's order book that has the hole, and then the numbers are
+    those of the book: it is whole again with the next `BookSnapshot`, which makes up for all before
+    it. `CHECKSUM`, `CROSSED` and `DEPTH` name the message after which the book was found wrong, or
+    too deep; `UNSUBSCRIBED` the first that is not followed any more.
     """
 
     symbol: str | None
@@ -118,6 +194,7 @@ class Gap:
     recv_ns: int
     venue: str
     epoch: int = 0
+    of_book: bool = False
 
 
 @frozen
@@ -127,6 +204,10 @@ class FeedStateChanged:
     `failure` and `error` say why, where it was a failure. `attempt` counts the failed attempts
     since the connection last proved itself; `next_attempt_ns` is the wall-clock time of the next
     one, or `None` when there is none to come. `breaker_open` tells that it waits for the breaker.
+
+    From connected to connected means a roll-over: with a higher `epoch`, one connection has
+    replaced another, before that went (or, with a `failure`, when that died in the middle of it);
+    with the same `epoch`, the new one could not be had, and the old one goes on.
     """
 
     old: ConnectionState
@@ -162,6 +243,6 @@ class SubscriptionFailed:
     epoch: int = 0
 
 
-DataEvent = PriceUpdate | Trade | Quote
+DataEvent = PriceUpdate | Trade | Quote | BookSnapshot | BookDelta
 StatusEvent = Gap | FeedStateChanged | DecodeFailed | SubscriptionFailed
 Event = DataEvent | StatusEvent

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from attrs import asdict, define, field, frozen
+from typing import Any
+
+from attrs import Attribute, asdict, define, field, frozen
 
 __all__ = ["Counters", "FeedStatistics", "Histogram"]
 
 
 @frozen(kw_only=True)
 class FeedStatistics:
-    """What a feed has seen since it was opened. `bytes` is on the wire, after TLS."""
+    """What a feed has seen since it was opened. `bytes` is on the wire, after TLS.
+
+    `lag_ns` is how long after the venue's own time the newest data was received, measured once for
+    each read; `lag_min_ns` and `lag_max_ns` are the least and the greatest so far (`None`: the
+    venue has sent no time yet). The least is the network's delay and how far the two clocks are
+    apart; what goes beyond it is delay. `backward_times` counts reads whose newest time is before
+    that of the read before: such times are kept as they were sent, and never used for ordering.
+    """
 
     batches: int = 0
     messages: int = 0
@@ -20,6 +29,10 @@ class FeedStatistics:
     ignored: int = 0
     heartbeats: int = 0
     connections: int = 0
+    lag_ns: int | None = None
+    lag_min_ns: int | None = None
+    lag_max_ns: int | None = None
+    backward_times: int = 0
 
 
 @define
@@ -35,9 +48,29 @@ class Counters:
     ignored: int = 0
     heartbeats: int = 0
     connections: int = 0
+    lag_ns: int | None = None
+    lag_min_ns: int | None = None
+    lag_max_ns: int | None = None
+    backward_times: int = 0
+    _venue_time_ns: int = field(default=0, repr=False)
+
+    def time_told(self, venue_time_ns: int, recv_ns: int) -> None:
+        """The newest data of a read carries the venue's time."""
+        self.lag_ns = lag = recv_ns - venue_time_ns
+        if self.lag_min_ns is None or lag < self.lag_min_ns:
+            self.lag_min_ns = lag
+        if self.lag_max_ns is None or lag > self.lag_max_ns:
+            self.lag_max_ns = lag
+        if venue_time_ns < self._venue_time_ns:
+            self.backward_times += 1
+        self._venue_time_ns = venue_time_ns
 
     def snapshot(self) -> FeedStatistics:
-        return FeedStatistics(**asdict(self))
+        return FeedStatistics(**asdict(self, filter=_is_public))
+
+
+def _is_public(attribute: Attribute[Any], _: object) -> bool:
+    return not attribute.name.startswith("_")
 
 
 @define

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["pytester"]  # for the tests of the kit's own plugin
+
 # A run is a function of the code; `--hypothesis-profile=explore` looks for what is new.
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("explore", max_examples=2000, deadline=None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum
 
 from attrs import frozen
 
 from feedhandler.errors import MessageTooLarge, ProtocolViolation
 
-__all__ = ["FrameSplitter", "Opcode", "Passed", "encode_frame"]
+__all__ = ["FrameSplitter", "Opcode", "Passed", "encode_frame", "remask"]
 
 
 class Opcode(IntEnum):
@@ -41,9 +42,36 @@ def encode_frame(
         head = struct.pack("!BBQ", first, masked | 127, length)
     if mask is None:
         return head + payload
-    repeated = mask * (length // 4 + 1)
-    body = int.from_bytes(payload, "big") ^ int.from_bytes(repeated[:length], "big")
-    return head + mask + body.to_bytes(length, "big")
+    return head + mask + _masked(payload, mask)
+
+
+def remask(data: bytes, masks: Callable[[], bytes]) -> bytes:
+    """Whole masked frames, with other masks: `masks` gives four bytes for each frame."""
+    remasked: list[bytes] = []
+    position = 0
+    while position < len(data):
+        length = data[position + 1] & 0x7F
+        head = position + 2
+        if length == 126:
+            (length,) = struct.unpack_from("!H", data, head)
+            head += 2
+        elif length == 127:
+            (length,) = struct.unpack_from("!Q", data, head)
+            head += 8
+        old, new = data[head : head + 4], masks()
+        payload = data[head + 4 : head + 4 + length]
+        # What both masks have in common cancels out.
+        both = bytes(a ^ b for a, b in zip(old, new, strict=True))
+        remasked += (data[position:head], new, _masked(payload, both))
+        position = head + 4 + length
+    return b"".join(remasked)
+
+
+def _masked(payload: bytes, mask: bytes) -> bytes:
+    length = len(payload)
+    repeated = (mask * (length // 4 + 1))[:length]
+    body = int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")
+    return body.to_bytes(length, "big")
 
 
 @frozen

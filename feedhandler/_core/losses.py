@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from attrs import define, evolve, field
 
 from feedhandler.model import (
+    BookDelta,
+    BookSnapshot,
     DecodeFailed,
     Event,
     FeedStateChanged,
@@ -22,13 +24,13 @@ _MAX_GAPS = 4096
 
 @define
 class Losses:
-    """A `Gap` for each symbol and reason, the newest state, and the refused subscriptions.
+    """A `Gap` for each symbol or book, and reason, the newest state, the refused subscriptions.
 
     They stand for events that are older than everything that still waits. Memory is bounded: past
     4,096 gaps the rest is merged into gaps without a symbol.
     """
 
-    _gaps: dict[tuple[str | None, GapReason], Gap] = field(factory=dict)
+    _gaps: dict[tuple[str | None, GapReason, bool], Gap] = field(factory=dict)
     _state: FeedStateChanged | None = None
     _refused: dict[tuple[str | None, str | None], SubscriptionFailed] = field(factory=dict)
 
@@ -60,6 +62,7 @@ class Losses:
                             recv_ns=event.recv_ns,
                             venue=event.venue,
                             epoch=event.epoch,
+                            of_book=isinstance(event, BookSnapshot | BookDelta),
                         )
                     )
 
@@ -74,9 +77,10 @@ class Losses:
         return events
 
     def _merge(self, gap: Gap) -> None:
-        key = gap.symbol, gap.reason
+        # The numbers of a symbol's book are not those of its other data.
+        key = gap.symbol, gap.reason, gap.of_book
         if key not in self._gaps and len(self._gaps) >= _MAX_GAPS:
-            key = None, gap.reason
+            key = None, gap.reason, gap.of_book
             gap = evolve(gap, symbol=None, from_sequence=None, to_sequence=None)
         known = self._gaps.get(key)
         if known is None:

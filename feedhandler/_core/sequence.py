@@ -39,7 +39,9 @@ class Hole:
     def missing(self) -> int:
         return self.last_missing - self.first_missing + 1
 
-    def as_gap(self, symbol: str | None, *, recv_ns: int, venue: str, epoch: int) -> Gap:
+    def as_gap(
+        self, symbol: str | None, *, recv_ns: int, venue: str, epoch: int, of_book: bool = False
+    ) -> Gap:
         """The event that announces the hole; `symbol` is `None` for that of a connection."""
         return Gap(
             symbol=symbol,
@@ -52,6 +54,7 @@ class Hole:
             recv_ns=recv_ns,
             venue=venue,
             epoch=epoch,
+            of_book=of_book,
         )
 
 
@@ -74,8 +77,8 @@ class SequenceTracker(Generic[K]):
             self.last_of[key] = sequence
             return Order.IN_ORDER
         if sequence <= last:
-            first = self._first_of[key]
-            if sequence >= first:
+            first = self._first_of.get(key)
+            if first is None or sequence >= first:
                 return Order.DUPLICATE
             self._first_of[key] = sequence
             return Hole(sequence, first - 1, late=True)
@@ -85,3 +88,13 @@ class SequenceTracker(Generic[K]):
     def last(self, key: K) -> int | None:
         """The highest number seen of `key`, if any."""
         return self.last_of.get(key)
+
+    def resume_after(self, key: K, sequence: int) -> None:
+        """Take the numbers of `key` up to `sequence` as seen, if it has not come further.
+
+        What is missing before its first number is accounted for then, and none is late.
+        """
+        self._first_of.pop(key, None)
+        last = self.last_of.get(key)
+        if last is None or last < sequence:
+            self.last_of[key] = sequence

@@ -32,6 +32,8 @@ class ConnectionEvent(enum.Enum):
     CONNECT = "connect"  # somebody asks for a connection
     RECONNECT = "reconnect"  # somebody asks for a connection, with retries
     ESTABLISHED = "established"  # the opening handshake is done
+    ROLLED_OVER = "rolled_over"  # a new connection has replaced the live one, without a break
+    ROLLOVER_FAILED = "rollover_failed"  # no new connection; the live one goes on
     LOST = "lost"  # a live connection ended, and another attempt follows
     ATTEMPT_FAILED = "attempt_failed"  # an attempt failed, and another one follows
     GAVE_UP = "gave_up"  # a failure, and no attempt follows
@@ -46,7 +48,9 @@ class Transition:
     `at` is in seconds of the clock that drives the connection (trio's). `error` is the failure
     that caused the step, if one did; `attempt` counts failed attempts since the connection last
     proved itself; `next_attempt_at` is when the next one starts, if one will. `epoch` counts the
-    connections that were established. `breaker_open` tells that the wait is the breaker's.
+    connections that have delivered. `breaker_open` tells that the wait is the breaker's. `reason`
+    says why a roll-over was planned; its `error`, if any, is how the old connection came to die
+    before it was complete. Of a roll-over that failed, `attempt` counts the failures.
     """
 
     old: ConnectionState
@@ -59,6 +63,7 @@ class Transition:
     attempt: int = 0
     next_attempt_at: float | None = None
     breaker_open: bool = False
+    reason: str | None = None
 
 
 @define
@@ -96,6 +101,8 @@ TRANSITIONS = MappingProxyType(
         (_S.CONNECTING, _E.ATTEMPT_FAILED): _S.RECONNECTING,
         (_S.CONNECTING, _E.GAVE_UP): _S.DISCONNECTED,
         (_S.CONNECTING, _E.CLOSE): _S.CLOSING,
+        (_S.CONNECTED, _E.ROLLED_OVER): _S.CONNECTED,
+        (_S.CONNECTED, _E.ROLLOVER_FAILED): _S.CONNECTED,
         (_S.CONNECTED, _E.LOST): _S.RECONNECTING,
         (_S.CONNECTED, _E.GAVE_UP): _S.DISCONNECTED,
         (_S.CONNECTED, _E.CLOSE): _S.CLOSING,

@@ -45,6 +45,9 @@ class SubscriptionBook:
     def wanted(self) -> frozenset[Subscription]:
         return frozenset(self._wanted)
 
+    def wants(self, subscription: Subscription) -> bool:
+        return subscription in self._wanted
+
     @property
     def pending(self) -> frozenset[Subscription]:
         """Asked for on this connection, and not confirmed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -59,6 +60,18 @@ class Sink(Protocol):
     def full(self) -> bool: ...
 
     async def wait_room(self) -> None: ...
+
+
+class _Drain:
+    """Drops what it is given."""
+
+    full = False
+
+    def post(self, batch: Batch) -> bool:
+        return False
+
+    async def wait_room(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 @frozen
@@ -149,6 +162,7 @@ class Connection:
         self._ahead_changed = trio.Event()
         self._resumed = trio.Event()
         self._pings = 0
+        self.opened_at = math.inf
 
     def __repr__(self) -> str:
         state = "live" if self._wire and self._wire.opened.is_set() else "opening"
@@ -165,6 +179,15 @@ class Connection:
         self._close_requested.set()
         if self._wire is None or not self._wire.opened.is_set():
             self._scope.cancel()
+
+    def deliver_to(self, sink: Sink) -> None:
+        """Hand over to `sink` from now on, also what was read ahead."""
+        self._sink = sink
+
+    def retire(self) -> None:
+        """Close politely; what still comes is dropped, because another connection delivers it."""
+        self._sink = _Drain()
+        self.close()
 
     async def send(self, message: str | bytes) -> None:
         """Write one message. To be called by companions only: being cancelled breaks the stream.
@@ -232,7 +255,8 @@ class Connection:
             if deadline.cancelled_caught:
                 self.force(HandshakeTimeout(self._config.connect_timeout_s))
                 await trio.sleep_forever()
-            self._liveness = Liveness(self._config, now=trio.current_time())
+            self.opened_at = trio.current_time()
+            self._liveness = Liveness(self._config, now=self.opened_at)
             if not self._close_requested.is_set():
                 opened()
                 self._announced.set()

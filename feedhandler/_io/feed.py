@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
-from typing import Protocol, runtime_checkable
 
 import trio
+from attrs import evolve
 
+from feedhandler._core.announcement import Announcer
 from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.liveness import BurstCounter
+from feedhandler._core.reading import BookReading
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
-from feedhandler._io.connection import Batch, Endpoint
+from feedhandler._io.connection import Batch, Connection, Endpoint
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.outbox import Outbox
 from feedhandler._io.subscriptions import (
@@ -21,9 +23,11 @@ from feedhandler._io.subscriptions import (
     SubscriptionKeeper,
     check_subscriptions,
 )
+from feedhandler._io.successor import Successor
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import (
     BatchSession,
+    BookSession,
     Clock,
     Control,
     Heartbeat,
@@ -32,47 +36,41 @@ from feedhandler.abc import (
     ReconnectRequested,
     Refused,
     Reply,
+    Resync,
+    SequencedSession,
     Session,
     Subscribed,
     Subscription,
+    Synced,
     TokenProvider,
     Unsubscribed,
     Venue,
 )
+from feedhandler.book import BookTop
 from feedhandler.config import FeedConfig, OverflowPolicy
 from feedhandler.errors import (
-    DecodeError,
     FailureKind,
     FeedError,
     ForcedDisconnect,
     MalformedBurst,
     SendQueueFull,
     SlowConsumer,
-    SubscriptionRefused,
 )
 from feedhandler.model import (
-    DecodeFailed,
+    BookDelta,
+    BookSnapshot,
     Event,
-    FeedStateChanged,
     Gap,
-    GapReason,
     PriceUpdate,
     Quote,
-    SubscriptionFailed,
     Trade,
+    Trust,
 )
 from feedhandler.observe import Counters, FeedStatistics
 
 __all__ = ["Feed"]
 
-_DATA = frozenset({PriceUpdate, Trade, Quote})
-
-
-@runtime_checkable
-class SequencedSession(Protocol):
-    """A session that knows how far it has come in each symbol's sequence."""
-
-    def last_sequence(self, symbol: str) -> int | None: ...
+_DATA = frozenset({PriceUpdate, Trade, Quote, BookSnapshot, BookDelta})
 
 
 class Feed:
@@ -105,10 +103,14 @@ class Feed:
         self.venue = venue
         self._config = config
         self._clock = clock
+        self._announcer = Announcer(venue.name)
         self._counters = Counters()
-        self._subscriptions = SubscriptionKeeper(venue, config, wanted, is_full=lambda: self.full)
+        self._subscriptions = SubscriptionKeeper(
+            venue, config, wanted, is_full=lambda: self.full, give_up=self.reconnect
+        )
         self._use_session(venue.session())
-        self._positions: dict[str, int] = {}
+        self._successor: Successor | None = None
+        self._positions: dict[tuple[str, bool], int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
         self._outbox = Outbox(config.connection.send_queue_messages)
@@ -118,7 +120,10 @@ class Feed:
             max_bytes=config.connection.buffer_bytes,
             on_change=on_change,
             on_cut=self._cut_off,
+            image=self._book_image,
         )
+        if self._subscriptions.has_books:
+            self._main.reading = BookReading()
         self._subscribers = [self._main]
         self._ended = False
         self._error: FeedError | None = None
@@ -136,7 +141,8 @@ class Feed:
             sink=self,
             on_transition=self._on_transition,
             outbox=self._new_outbox,
-            companions=(self._subscriptions.keep,),
+            companions=(self._keep_subscriptions,),
+            overlap=self._overlap if config.rollover else None,
         )
 
     def __repr__(self) -> str:
@@ -163,6 +169,8 @@ class Feed:
     ) -> Iterator[Subscriber]:
         """One more consumer, with a bound and a policy of its own, from now to the block's end.
 
+        It begins with a `BookSnapshot` of each order book that is whole.
+
         While there is one, the feed's own iteration holds nobody up if it has not begun, or takes
         nothing for 10 s: then its oldest events go, announced.
         """
@@ -170,7 +178,10 @@ class Feed:
             limit=buffer_events,
             policy=overflow,
             max_bytes=self._config.connection.buffer_bytes,
+            image=self._book_image,
         )
+        if self.state is ConnectionState.CONNECTED and (images := self._book_images()):
+            extra.post(images)
         if self._ended:
             extra.close(self._error)
         self._subscribers.append(extra)
@@ -183,6 +194,31 @@ class Feed:
             extra.close()
             if isinstance(self._main.error, SlowConsumer):
                 self._cut_off()
+
+    def book(self, symbol: str, *, depth: int | None = 10) -> BookTop | None:
+        """The order book of `symbol` where this feed's reader is, and how far to trust it.
+
+        It is a frozen copy of the best `depth` levels of each side (`None`: all of them). `None`
+        means that no snapshot was read yet.
+
+        In `async for event in feed`, also where a `FeedHandler` merges feeds one by one, the book
+        is exactly that of the events up to and including the one that is being looked at, whatever
+        has been received since, and whatever the overflow policy has dropped. With `batches()` it
+        is that after the whole batch. The books of a `subscriber()` are its own: see `BookShelf`.
+
+        Its trust is `STALE` while the reader sees no connection, when the book is not subscribed
+        any more, and if its newest message is older than `symbol_stale_s`, where that is set.
+        Raises `ValueError` for a negative depth.
+        """
+        reading = self._main.reading
+        top = reading.shelf().top(symbol, depth=depth) if reading is not None else None
+        if top is None:
+            return None
+        limit = self._config.symbol_stale_s
+        silent = limit is not None and self._clock.time_ns() - top.recv_ns >= limit * 1e9
+        if silent or not self._subscriptions.wants_book(symbol):
+            return evolve(top, trust=Trust.STALE)
+        return top
 
     @property
     def state(self) -> ConnectionState:
@@ -225,14 +261,27 @@ class Feed:
 
         Raises `ConfigError` for an unknown channel or an empty symbol, and then changes nothing.
         """
-        self._subscriptions.want(check_subscriptions(self.venue, symbols, channels))
+        wanted = check_subscriptions(self.venue, symbols, channels)
+        self._subscriptions.want(wanted)
+        if self._successor is not None:
+            self._successor.keeper.want(wanted)
+        if self._main.reading is None and self._subscriptions.has_books:
+            self._main.reading = BookReading()
 
     def unsubscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols no longer. Data that is on its way may still arrive.
 
-        Raises `ConfigError` as `subscribe()` does.
+        Of an order book that has come a `Gap` says that it ends here. Raises `ConfigError` as
+        `subscribe()` does.
         """
-        self._subscriptions.unwant(check_subscriptions(self.venue, symbols, channels))
+        ended = check_subscriptions(self.venue, symbols, channels)
+        had = {symbol for symbol, of_book in self._subscriptions.streams() if of_book}
+        self._subscriptions.unwant(ended)
+        if self._successor is not None:
+            self._successor.keeper.unwant(ended)
+        for symbol in dict.fromkeys(subscription.symbol for subscription in ended):
+            if symbol in had and not self._subscriptions.wants_book(symbol):
+                self._end_book(symbol)
 
     def reconnect(self, reason: str = "asked for by the application") -> None:
         """Drop the live connection and make a new one, through the back-off."""
@@ -301,7 +350,7 @@ class Feed:
             try:
                 items = [*decode(message, recv_ns=recv_ns, epoch=epoch)]
             except Exception as error:  # a venue's bug is no reason to stop either
-                items = [Malformed(self._as_decode_error(error, message))]
+                items = [Malformed(self._announcer.as_decode_error(error, message))]
             for item in items:
                 kind = type(item)
                 if kind in _DATA:
@@ -310,12 +359,16 @@ class Feed:
                     valid += 1
                 elif isinstance(item, Malformed):
                     valid = self._mark(valid)
-                    self._decode_failed(item.error, batch, events)
+                    self._decode_failed(item, batch, events)
                 else:
                     self._take(item, events, recv_ns, epoch)
         self._mark(valid)
+        if data and type(events[-1]) in _DATA and events[-1].venue_time_ns is not None:  # type: ignore[union-attr]  # narrowed by the set
+            counters.time_told(events[-1].venue_time_ns, recv_ns)  # type: ignore[union-attr]  # likewise
         self._subscriptions.saw(events)
         self._publish(events, size=batch.size)
+        if self._successor is not None:
+            self._successor.nudge()
         return data
 
     @property
@@ -346,46 +399,30 @@ class Feed:
                 counters.ignored += 1
             case Subscribed() | Unsubscribed():
                 self._subscriptions.acknowledge(item)
+            case Resync():
+                self._subscriptions.resync(item.subscription)
+            case Synced():
+                self._subscriptions.synced(item.subscription)
             case Refused():
-                self._refused(item, events, recv_ns, epoch)
+                if item.subscription is not None:
+                    self._subscriptions.refuse(item.subscription)
+                events.append(self._announcer.refused(item, recv_ns, epoch))
             case Reply():
                 try:
                     self._outbox.post(item.message)
                 except SendQueueFull:
                     self.reconnect("the venue asks for replies and does not read them")
             case ReconnectRequested():
-                self.reconnect(f"the venue asks for it: {item.reason}")
+                self._supervisor.renew(f"the venue asks for it: {item.reason}")
             case _:
                 counters.gaps += isinstance(item, Gap)
                 events.append(item)
 
-    def _refused(self, item: Refused, events: list[Event], recv_ns: int, epoch: int) -> None:
-        subscription = item.subscription
-        if subscription is not None:
-            self._subscriptions.refuse(subscription)
-        error = SubscriptionRefused(
-            self.venue.name,
-            subscription.symbol if subscription else None,
-            subscription.channel if subscription else None,
-            item.detail,
-        )
-        events.append(SubscriptionFailed(error, recv_ns, self.venue.name, epoch))
-
-    def _as_decode_error(self, error: Exception, message: str | bytes) -> DecodeError:
-        if isinstance(error, DecodeError):
-            return error
-        wrapped = DecodeError(self.venue.name, message, [("$", repr(error))])
-        wrapped.__cause__ = error
-        return wrapped
-
-    def _decode_failed(self, error: DecodeError, batch: Batch, events: list[Event]) -> None:
+    def _decode_failed(self, item: Malformed, batch: Batch, events: list[Event]) -> None:
         self._counters.decode_errors += 1
-        self._counters.gaps += 1
-        recv_ns, epoch, venue = batch.recv_ns, batch.epoch, self.venue.name
-        events.append(DecodeFailed(error, recv_ns, venue, epoch))
-        events.append(
-            Gap(None, GapReason.MALFORMED, None, None, recv_ns, recv_ns, 1, recv_ns, venue, epoch)
-        )
+        told = self._announcer.malformed(item, batch.recv_ns, batch.epoch)
+        self._counters.gaps += sum(isinstance(event, Gap) for event in told)
+        events += told
         self._supervisor.data_is_malformed()
         if self._burst.record(trio.current_time()):
             config = self._config
@@ -405,8 +442,10 @@ class Feed:
 
     def _on_transition(self, transition: Transition) -> None:
         now_ns = self._clock.time_ns()
-        events: list[Event] = [self._state_event(transition, now_ns)]
-        if transition.new is ConnectionState.CONNECTED:
+        events: list[Event] = [self._announcer.state_changed(transition, now_ns)]
+        if transition.event is ConnectionEvent.ROLLED_OVER:
+            events += self._succeed(transition, now_ns)
+        elif transition.event is ConnectionEvent.ESTABLISHED:
             if transition.epoch > 1:
                 gaps = list(self._reconnect_gaps(now_ns, transition.epoch))
                 self._counters.gaps += len(gaps)
@@ -416,53 +455,104 @@ class Feed:
             self._subscriptions.reset()
         self._publish(events)
 
-    def _state_event(self, transition: Transition, now_ns: int) -> FeedStateChanged:
-        next_attempt_ns = None
-        if transition.next_attempt_at is not None:
-            next_attempt_ns = now_ns + round((transition.next_attempt_at - transition.at) * 1e9)
-        error = transition.error
-        return FeedStateChanged(
-            old=transition.old,
-            new=transition.new,
-            reason=str(error) if error is not None else transition.event.value,
-            failure=transition.failure,
-            error=error,
-            attempt=transition.attempt,
-            next_attempt_ns=next_attempt_ns,
-            recv_ns=now_ns,
-            venue=self.venue.name,
-            epoch=transition.epoch,
-            breaker_open=transition.breaker_open,
-        )
-
     def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
         """What was sent between the last read and now is lost, for every symbol that is wanted."""
-        session = self._session
-        for symbol in self._subscriptions.symbols():
-            last = session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
+        for symbol, of_book in self._subscriptions.streams():
+            last = self._last_sequence(symbol, of_book=of_book)
             if last is None:
-                last = self._positions.get(symbol)  # nothing came since the gap before
+                last = self._positions.get((symbol, of_book))  # nothing since the gap before
             else:
-                self._positions[symbol] = last
-            yield Gap(
-                symbol=symbol,
-                reason=GapReason.RECONNECT,
+                self._positions[symbol, of_book] = last
+            yield self._announcer.not_received(
+                symbol,
                 from_sequence=None if last is None else last + 1,
-                to_sequence=None,
                 from_ns=self._last_recv_ns,
-                to_ns=now_ns,
-                missing=None,
-                recv_ns=now_ns,
-                venue=self.venue.name,
+                now_ns=now_ns,
                 epoch=epoch,
+                of_book=of_book,
             )
 
+    @contextlib.contextmanager
+    def _overlap(self) -> Iterator[Successor]:
+        """Where a second connection delivers, beside the present one, until it takes over."""
+        successor = self._successor = Successor(
+            self.venue,
+            self._config,
+            feed=self,
+            old=self._subscriptions,
+            old_session=self._session,
+            counters=self._counters,
+            announcer=self._announcer,
+            give_up=self.reconnect,
+        )
+        try:
+            yield successor
+        finally:
+            if self._successor is successor:
+                self._successor = None
+
+    def _succeed(self, transition: Transition, now_ns: int) -> Iterator[Event]:
+        """Go on with the second connection: what is missing between the two, and what it holds."""
+        successor, self._successor = self._successor, None
+        if successor is None:
+            return
+        self._counters.connections += 1
+        breaks, events = successor.take_over(lost=transition.error is not None)
+        self._counters.gaps += len(breaks) + sum(isinstance(event, Gap) for event in events)
+        for one in breaks:
+            yield self._announcer.not_received(
+                one.symbol,
+                from_sequence=one.from_sequence,
+                to_sequence=one.to_sequence,
+                missing=one.missing,
+                from_ns=self._last_recv_ns,
+                now_ns=now_ns,
+                epoch=transition.epoch,
+                of_book=one.of_book,
+            )
+        self._last_recv_ns = successor.last_recv_ns or self._last_recv_ns
+        self._use_session(successor.session)
+        self._subscriptions = successor.keeper
+        self._outbox = successor.outbox
+        self._mark(sum(type(event) in _DATA for event in events))
+        yield from events
+
+    def _last_sequence(self, symbol: str, *, of_book: bool) -> int | None:
+        session, books = self._session, self._books
+        if of_book:
+            return books.last_book_sequence(symbol) if books is not None else None
+        return session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
+
+    # --- books ---
+
+    def _book_image(self, symbol: str) -> BookSnapshot | None:
+        return self._books.book_image(symbol) if self._books is not None else None
+
+    def _end_book(self, symbol: str) -> None:
+        last = self._last_sequence(symbol, of_book=True)
+        if last is None or self._ended:
+            return
+        self._counters.gaps += 1
+        now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
+        gap = self._announcer.book_ended(symbol, last, self._last_recv_ns, now_ns, epoch)
+        self._publish([gap])
+
+    def _book_images(self) -> list[Event]:
+        """Every book that is whole and wanted, after all that was received."""
+        streams = self._subscriptions.streams()
+        images = [self._book_image(symbol) for symbol, of_book in streams if of_book]
+        return [image for image in images if image is not None]
+
     # --- inside ---
+
+    async def _keep_subscriptions(self, connection: Connection) -> None:
+        await self._subscriptions.keep(connection)
 
     def _use_session(self, session: Session) -> None:
         self._session = session
         # Asked here and not at each read: what a protocol is asked takes longer than a message.
         self._decode_plain = session.decode_plain if isinstance(session, BatchSession) else None
+        self._books = session if isinstance(session, BookSession) else None
 
     def _cut_off(self) -> None:
         """The consumer was too slow, and the policy is to disconnect."""

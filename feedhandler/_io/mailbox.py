@@ -77,8 +77,12 @@ class Mailbox(Generic[T]):
             await self.room_changed()
 
     async def room_changed(self) -> None:
-        """Wait until there may be room, or another look is worth it. Cancel-safe."""
-        self._room = trio.Event()
+        """Wait until there may be room, or another look is worth it. Cancel-safe.
+
+        Several may wait: a feed has two connections while one replaces the other.
+        """
+        if self._room.is_set():
+            self._room = trio.Event()
         await self._room.wait()
 
     def nudge_producer(self) -> None:

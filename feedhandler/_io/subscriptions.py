@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 import trio
 from attrs import frozen
 
+from feedhandler._core.ladder import ResyncLadder
 from feedhandler._core.subscriptions import SubscriptionBook
 from feedhandler._io.connection import Connection
-from feedhandler.abc import Subscribed, Subscription, Unsubscribed, Venue
+from feedhandler.abc import BookVenue, Subscribed, Subscription, Unsubscribed, Venue
 from feedhandler.config import FeedConfig
 from feedhandler.errors import ConfigError
-from feedhandler.model import Event, PriceUpdate, Quote, Trade
+from feedhandler.model import BookDelta, BookSnapshot, Event, PriceUpdate, Quote, Trade
 
 __all__ = ["FeedSubscriptions", "SubscriptionKeeper", "check_subscriptions"]
 
@@ -28,7 +29,11 @@ class FeedSubscriptions:
 
 
 class SubscriptionKeeper:
-    """Asks the venue for what its book says is due; `keep()` runs beside each connection."""
+    """Asks the venue for what its book says is due; `keep()` runs beside each connection.
+
+    An order book that does not become whole is asked for again. When that has not helped, `give_up`
+    is called with the reason, and is expected to end the connection.
+    """
 
     def __init__(
         self,
@@ -37,25 +42,50 @@ class SubscriptionKeeper:
         wanted: Sequence[Subscription],
         *,
         is_full: Callable[[], bool],
+        give_up: Callable[[str], None],
     ) -> None:
         self._is_full = is_full
+        self._give_up = give_up
+        self._book_channels = frozenset(venue.book_channels if isinstance(venue, BookVenue) else ())
+        self._ladder = ResyncLadder(config.ack_deadline_s)
         self._venue = venue
+        self._config = config
         self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
         self._book.want(wanted)
         self._changed = trio.Event()
         self._stale_s = config.symbol_stale_s
-        self._seen: dict[str, float] = {}
+        # of a symbol's book, or of its other data
+        self._seen: dict[tuple[str, bool], float] = {}
 
     def snapshot(self) -> FeedSubscriptions:
         book = self._book
         return FeedSubscriptions(book.wanted, book.pending, book.confirmed)
 
+    def streams(self) -> list[tuple[str, bool]]:
+        """The symbols that are wanted, and whether it is their books, each once, in order."""
+        return list(dict.fromkeys((s.symbol, self.is_book(s)) for s in self._book.in_order()))
+
+    def wants_book(self, symbol: str) -> bool:
+        return any(self._book.wants(Subscription(c, symbol)) for c in self._book_channels)
+
+    @property
+    def has_books(self) -> bool:
+        return any(self.is_book(s) for s in self._book.in_order())
+
     def symbols(self) -> list[str]:
-        """The symbols that are wanted, each once, in the order in which they first were."""
-        return list(dict.fromkeys(s.symbol for s in self._book.in_order()))
+        """Those of which other data than books is wanted, each once, in order."""
+        return [symbol for symbol, of_book in self.streams() if not of_book]
+
+    def fork(self, *, give_up: Callable[[str], None]) -> SubscriptionKeeper:
+        """One for a second connection, which wants the same and has asked for nothing."""
+        wanted = self._book.in_order()
+        return SubscriptionKeeper(
+            self._venue, self._config, wanted, is_full=self._is_full, give_up=give_up
+        )
 
     def reset(self) -> None:
         """A new connection: nothing was asked for on it, and nothing is silent yet."""
+        self._ladder.reset()
         self._book.reset()
         self._seen.clear()
 
@@ -66,7 +96,10 @@ class SubscriptionKeeper:
         self._notify()
 
     def unwant(self, subscriptions: Iterable[Subscription]) -> None:
-        self._book.unwant(subscriptions)
+        gone = list(subscriptions)
+        self._book.unwant(gone)
+        for subscription in gone:
+            self._ladder.forget(subscription)
         self._notify()
 
     # --- what the venue says ---
@@ -80,7 +113,17 @@ class SubscriptionKeeper:
 
     def refuse(self, subscription: Subscription) -> None:
         self._book.refuse(subscription)
+        self._ladder.forget(subscription)
         self._notify()
+
+    def resync(self, subscription: Subscription) -> None:
+        """The book of `subscription` is not whole: it is asked for anew, unless it was just now."""
+        if self._book.wants(subscription) and self._ladder.broken(subscription):
+            self._notify()
+
+    def synced(self, subscription: Subscription) -> None:
+        """The book of `subscription` is whole."""
+        self._ladder.whole(subscription)
 
     def saw(self, events: Iterable[Event]) -> None:
         """Data has come; whose, is noted where silent symbols are watched for."""
@@ -89,7 +132,9 @@ class SubscriptionKeeper:
         now = trio.current_time()
         for event in events:
             if isinstance(event, PriceUpdate | Trade | Quote):
-                self._seen[event.symbol] = now
+                self._seen[event.symbol, False] = now
+            elif isinstance(event, BookSnapshot | BookDelta):
+                self._seen[event.symbol, True] = now
 
     # --- the task ---
 
@@ -97,9 +142,10 @@ class SubscriptionKeeper:
         """Ask for what is wanted and not confirmed, for as long as the connection lives."""
         while True:
             now = trio.current_time()
-            stale_at = self._ask_stale_again(now)
+            wake_at = min(self._ask_stale_again(now), self._ask_broken_again(now))
             request = self._book.due(now)
             if request is not None:
+                self._ladder.asked(filter(self.is_book, request.subscribe), now=now)
                 for message in (
                     *(self._venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
                     *(self._venue.subscribe(request.subscribe) if request.subscribe else ()),
@@ -107,7 +153,7 @@ class SubscriptionKeeper:
                     await connection.send(message)
                 continue
             changed = self._changed
-            with trio.move_on_at(min(self._book.wake_at(), stale_at)):
+            with trio.move_on_at(min(self._book.wake_at(), wake_at)):
                 await changed.wait()
 
     def _ask_stale_again(self, now: float) -> float:
@@ -118,11 +164,29 @@ class SubscriptionKeeper:
         seen = self._seen
         if self._is_full():
             seen.clear()  # the consumer is slow: data may have come, and wait
-        silent = [s for s in self._book.in_order() if now >= seen.setdefault(s.symbol, now) + limit]
+        silent = [
+            s
+            for s in self._book.in_order()
+            if now >= seen.setdefault((s.symbol, self.is_book(s)), now) + limit
+        ]
         self._book.ask_again(silent)
-        seen.update((subscription.symbol, now) for subscription in silent)
-        wanted = self.symbols()
-        return min((seen[symbol] + limit for symbol in wanted), default=math.inf)
+        seen.update(((s.symbol, self.is_book(s)), now) for s in silent)
+        return min((seen[stream] + limit for stream in self.streams()), default=math.inf)
+
+    def _ask_broken_again(self, now: float) -> float:
+        """Subscribe books anew that have not become whole; return when to look again."""
+        if self._is_full():
+            self._ladder.postpone(now=now)  # the consumer is slow: a snapshot may wait
+        for subscription in self._ladder.exhausted(now=now):
+            tries = self._ladder.max_tries
+            self._give_up(f"no book of {subscription.symbol} became whole in {tries} tries")
+        self._ladder.try_overdue(now=now)
+        # A late answer to the request before may have confirmed them meanwhile.
+        self._book.ask_again(self._ladder.unasked())
+        return self._ladder.wake_at()
+
+    def is_book(self, subscription: Subscription) -> bool:
+        return subscription.channel in self._book_channels
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()

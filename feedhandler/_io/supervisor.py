@@ -1,4 +1,8 @@
-"""The reconnect loop: connection after connection, with back-off and breaker between them."""
+"""The reconnect loop: connection after connection, with back-off and breaker between them.
+
+A connection may be replaced while it lives (`renew()`); those that follow one another without a
+break are one attempt for the loop. At most two are open at once.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 
 import trio
+from attrs import evolve
 
 from feedhandler._core.backoff import GiveUp, ReconnectionState
-from feedhandler._core.breaker import CircuitBreaker, CircuitState, Permit
+from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.state import ConnectionEvent, ConnectionState, StateMachine, Transition
+from feedhandler._io.attempt import Attempt, Credentials
 from feedhandler._io.connection import Connection, Endpoint, Sink
 from feedhandler._io.outbox import Outbox
+from feedhandler._io.rollover import Overlapping, Rollover
 from feedhandler.abc import Clock, TokenProvider
-from feedhandler.config import BackoffConfig, ConnectionConfig, check_headers, check_token
+from feedhandler.config import BackoffConfig, ConnectionConfig
 from feedhandler.errors import (
     CircuitOpenError,
-    ConfigError,
     ConnectionFailed,
-    DialError,
     FailureKind,
     FeedError,
     ForcedDisconnect,
-    InvalidToken,
     MalformedBurst,
 )
 
@@ -35,7 +39,8 @@ class Supervisor:
     """Makes connections, one at a time, from `run()`'s start until it is closed or gives up.
 
     The state machine is its only state that others see. `on_transition` is called at each step,
-    synchronously, so nobody can miss one.
+    synchronously, so nobody can miss one. With `overlap`, which gives where a second connection
+    delivers until it takes over, a planned change makes the new connection before the old one goes.
     """
 
     def __init__(
@@ -54,28 +59,32 @@ class Supervisor:
         on_transition: Callable[[Transition], None],
         outbox: Callable[[], Outbox],
         companions: Sequence[Callable[[Connection], Awaitable[None]]] = (),
+        overlap: Overlapping | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.breaker = breaker
         self.reconnection = ReconnectionState(backoff, policies)
         self._backoff = backoff
         self._policies = policies
-        self.connection: Connection | None = None
         self.epoch = 0
         self.user_judges = False
         self._config = config
-        self._token = check_token(token) if isinstance(token, str) else token
-        self._headers = check_headers(headers)
-        if not any(name.lower() == "authorization" for name, _ in headers):
-            self._headers += tuple(endpoint.credentials)
+        self._credentials = Credentials(
+            token, headers, of_url=endpoint.credentials, timeout_s=config.connect_timeout_s
+        )
         self._clock = clock
         self._rng = rng
         self._sink = sink
         self._on_transition = on_transition
         self._outbox = outbox
-        self._companions = (*companions, self._prove_by_time)
+        self._companions = (*companions, self._age)
+        self._overlap = overlap
         self._machine = StateMachine()
-        self._permit: Permit | None = None
+        self._live: Attempt | None = None
+        self._retired: Attempt | None = None
+        self._rollover: Rollover | None = None
+        self._ended: FeedError | None = None
+        self._nursery: trio.Nursery | None = None
         self._closing = False
         self._advancing = False
         self._close_after = False
@@ -85,6 +94,10 @@ class Supervisor:
     @property
     def state(self) -> ConnectionState:
         return self._machine.state
+
+    @property
+    def connection(self) -> Connection | None:
+        return None if self._live is None else self._live.connection
 
     def allows(self, event: ConnectionEvent) -> bool:
         return self._machine.allows(event)
@@ -99,33 +112,49 @@ class Supervisor:
         """
         if self.reconnection.attempt_count:
             self.reconnection.proved()
-        breaker = self.breaker
-        if breaker is None:
-            return
-        now = trio.current_time()
-        until = breaker.open_until
-        if until is not None and now >= until:
-            # The circuit was opened by hand while the connection lives: it is the probe itself.
-            self._permit = breaker.acquire(now=now)
-        probing = self._permit is not None or breaker.state is CircuitState.HALF_OPEN
-        if judged or (probing and not self.user_judges):
-            breaker.record_success(self._permit, now=now, weight=count)
-            self._permit = None
+        if self.breaker is not None and self._live is not None:
+            self._live.data_is_valid(count=count, judged=judged, user_judges=self.user_judges)
 
     def data_is_malformed(self) -> None:
         """A message could not be decoded; the connection ends if that opens the breaker."""
         breaker = self.breaker
-        if breaker is None or breaker.state is CircuitState.OPEN:
-            return
-        breaker.record_failure(self._permit, now=trio.current_time())
-        self._permit = None
-        if breaker.open_until is not None:
+        if breaker is not None and self._live is not None and self._live.data_is_malformed():
             self.force(MalformedBurst(breaker.metrics.consecutive_failures))
 
     def force(self, error: ConnectionFailed) -> None:
-        """Drop the live connection, if there is one, because of `error`; the loop goes on."""
+        """Drop the live connection, if there is one, because of `error`; the loop goes on.
+
+        A successor that is being made goes as well where this is a `ForcedDisconnect`.
+        """
+        if isinstance(error, ForcedDisconnect) and self._rollover is not None:
+            self._rollover.abandon()
         if self.connection is not None:
             self.connection.force(error)
+
+    def renew(self, reason: str) -> None:
+        """Replace the live connection, because of `reason`: as if forced, where two may not be."""
+        if self._overlap is None:
+            self.force(ForcedDisconnect(reason))
+        elif (
+            self._nursery is not None
+            and self._rollover is None
+            and self.allows(ConnectionEvent.ROLLED_OVER)
+        ):
+            # A notice goes to many clients at once; they should not all come at once.
+            jitter = self._rng.uniform(0.0, self._backoff.base_s) if self._backoff.jitter else 0.0
+            # For ever: while the old connection lives, nothing is given up.
+            failures = ReconnectionState(evolve(self._backoff, max_retries=0), self._policies)
+            self._rollover = Rollover(
+                reason,
+                not_before=max(self._not_before, trio.current_time() + jitter),
+                predecessor=self._retired,
+                overlap=self._overlap,
+                attempt=self._new_attempt,
+                take_over=self._take_over,
+                afterwards=self._age,
+                judge=lambda error: self._rollover_failed(error, failures),
+            )
+            self._nursery.start_soon(self._roll_over, self._rollover)
 
     def close(self) -> None:
         """End for good: a live connection politely, everything else at once."""
@@ -135,6 +164,8 @@ class Supervisor:
         if self.allows(ConnectionEvent.CLOSE):
             self._advance(ConnectionEvent.CLOSE)
         self._closing = True
+        if self._rollover is not None:
+            self._rollover.close()
         if self.connection is not None:
             self.connection.close()
         else:
@@ -165,92 +196,166 @@ class Supervisor:
         Without `retry_first`, a first attempt that fails is the end. When cancelled, the live
         connection is dropped at once and the state is `DISCONNECTED`.
         """
-        retry = retry_first
+        why: FeedError | None = None
         try:
             with self._scope:
                 if retry_first and self._not_before > trio.current_time():
                     await trio.sleep_until(self._not_before)  # the venue has asked for it
-                while not self._closing:
-                    try:
-                        await self._attempt()
-                    except (ConnectionFailed, CircuitOpenError) as error:
-                        retry = retry or self.state is ConnectionState.CONNECTED
-                        asked: float | None = getattr(error, "retry_after_s", None)
-                        if asked is not None:
-                            self._not_before = trio.current_time() + asked
-                        until = self._judge(error) if retry else error
-                        if isinstance(until, FeedError):
-                            self._advance(ConnectionEvent.GAVE_UP, error=error)
-                            return until
-                        await self._wait(error, until=until)
-            return None
+                if self._overlap is None:
+                    why = await self._run(retry=retry_first)
+                else:
+                    async with trio.open_nursery() as self._nursery:
+                        why = await self._run(retry=retry_first)
+            return why
         finally:
             if self.allows(ConnectionEvent.GAVE_UP):
                 self._advance(ConnectionEvent.GAVE_UP)
 
-    def _judge(self, error: ConnectionFailed | CircuitOpenError) -> float | FeedError:
+    async def _run(self, *, retry: bool) -> FeedError | None:
+        while not self._closing:
+            try:
+                await self._attempt()
+            except (ConnectionFailed, CircuitOpenError) as error:
+                if not self.allows(ConnectionEvent.CLOSE):
+                    break  # it was asked for in the meantime
+                retry = retry or self.state is ConnectionState.CONNECTED
+                self._heed(error)
+                until = self._judge(error, self.reconnection) if retry else error
+                if isinstance(until, FeedError):
+                    self._advance(ConnectionEvent.GAVE_UP, error=error)
+                    return until
+                await self._wait(error, until=until)
+        return None
+
+    def _heed(self, error: ConnectionFailed | CircuitOpenError) -> None:
+        """Remember until when the venue wants to be left alone."""
+        asked: float | None = getattr(error, "retry_after_s", None)
+        if asked is not None:
+            self._not_before = trio.current_time() + asked
+
+    def _judge(
+        self, error: ConnectionFailed | CircuitOpenError, failures: ReconnectionState
+    ) -> float | FeedError:
         """When to try again, in seconds of trio's clock; or why not to."""
         now = trio.current_time()
         if isinstance(error, CircuitOpenError):
             # While another's probe is out, `until` is already past.
-            return max(error.until, now + self.reconnection.base_backoff)
-        verdict = self.reconnection.failed(error, rng=self._rng)
-        return verdict.error if isinstance(verdict, GiveUp) else now + verdict.delay_s
+            return max(error.until, now + failures.base_backoff)
+        verdict = failures.failed(error, rng=self._rng)
+        if isinstance(verdict, GiveUp):
+            return verdict.error
+        return max(now + verdict.delay_s, self._not_before)
 
     async def _attempt(self) -> None:
-        """One connection, from the breaker's permit to its end."""
-        breaker = self.breaker
-        if breaker is not None:
-            self._permit = breaker.acquire(now=trio.current_time())
+        """One connection, and those that replace it without a break, to the end of the last."""
+        self._ended = None
+        self._live = self._new_attempt(self._sink, self._companions, self._outbox())
         try:
-            headers = await self._headers_with_token()
-            self.connection = Connection(
+            await self._live_on(self._live)
+            error = await self._end()
+        finally:
+            self._live = self._rollover = self._retired = None
+        if error is not None:
+            raise error
+
+    async def _end(self) -> FeedError | None:
+        """Wait for the end of the last connection, and of those that were dropped with it."""
+        while self._live is not None:
+            await self._live.over.wait()
+        if self._ended is not None:
+            beside = None if self._rollover is None else self._rollover.attempt
+            for other in (self._retired, beside):
+                if other is not None and not other.over.is_set():
+                    await other.over.wait()
+        return self._ended
+
+    def _new_attempt(
+        self,
+        sink: Sink,
+        companions: Sequence[Callable[[Connection], Awaitable[None]]],
+        outbox: Outbox,
+    ) -> Attempt:
+        def connection() -> Connection:
+            return Connection(
                 self.endpoint,
                 self._config,
                 epoch=self.epoch + 1,
                 clock=self._clock,
                 rng=self._rng,
-                outbox=self._outbox(),
-                sink=self._sink,
-                companions=self._companions,
+                outbox=outbox,
+                sink=sink,
+                companions=companions,
             )
-            await self.connection.run(self._opened, headers=headers)
-        except ForcedDisconnect:
-            raise  # our own doing says nothing about the venue
-        except ConnectionFailed as error:
-            if breaker is not None and error.kind is not FailureKind.MALFORMED_DATA:
-                breaker.record_failure(self._permit, now=trio.current_time())
-                self._permit = None
-            raise
-        finally:
-            self.connection = None
-            if breaker is not None and self._permit is not None:
-                breaker.release(self._permit, now=trio.current_time())
-                self._permit = None
+
+        return Attempt(connection, breaker=self.breaker, headers=self._credentials.headers)
+
+    async def _live_on(self, attempt: Attempt) -> None:
+        error: FeedError | None = None
+        try:
+            await attempt.run(self._opened)
+        except (ConnectionFailed, CircuitOpenError) as failure:
+            error = failure
+        self._has_ended(attempt, error)
+
+    async def _roll_over(self, rollover: Rollover) -> None:
+        error = await rollover.run()
+        if self._rollover is rollover:
+            self._rollover = None
+        if rollover.adopted and rollover.attempt is not None:
+            self._has_ended(rollover.attempt, error)
+
+    def _has_ended(self, attempt: Attempt, error: FeedError | None) -> None:
+        """Let an open successor take over; without one, this is the end of the attempt."""
+        if attempt is not self._live:
+            return  # its successor has taken over before
+        rollover = self._rollover
+        if error is not None and rollover is not None and rollover.is_open:
+            self._take_over(lost=error)
+            return
+        self._live, self._ended = None, error
+        if error is not None:
+            if rollover is not None:
+                rollover.abandon()
+            if self._retired is not None:
+                self._retired.drop()
+
+    def _take_over(self, *, lost: FeedError | None = None) -> None:
+        """Make the successor the live connection; the old one closes politely, if it still lives.
+
+        What either of the two has brought until now is dealt with in the transition.
+        """
+        old, rollover = self._live, self._rollover
+        if rollover is None or not (rollover.is_open and self.allows(ConnectionEvent.ROLLED_OVER)):
+            return
+        rollover.adopted = True
+        self._live, self._retired, self._rollover = rollover.attempt, old, None
+        if old is not None and old.connection is not None:
+            old.connection.retire()
+        if self.connection is not None:
+            self.connection.deliver_to(self._sink)
+        self.epoch += 1
+        self.reconnection.established(now=trio.current_time())
+        self._advance(ConnectionEvent.ROLLED_OVER, error=lost, reason=rollover.reason)
+
+    def _rollover_failed(
+        self, error: ConnectionFailed | CircuitOpenError, failures: ReconnectionState
+    ) -> float | FeedError:
+        self._heed(error)
+        until = self._judge(error, failures)
+        if self.allows(ConnectionEvent.ROLLOVER_FAILED):
+            self._advance(
+                ConnectionEvent.ROLLOVER_FAILED,
+                error=error,
+                attempt=failures.attempt_count,
+                next_attempt_at=None if isinstance(until, FeedError) else until,
+                breaker_open=isinstance(error, CircuitOpenError),
+            )
+        return until
 
     def _opened(self) -> None:
         self.epoch += 1
         self.reconnection.established(now=trio.current_time())
         self._advance(ConnectionEvent.ESTABLISHED)
-
-    async def _headers_with_token(self) -> list[tuple[str, str]]:
-        token = self._token
-        if token is None:
-            return list(self._headers)
-        if not isinstance(token, str):
-            try:
-                with trio.fail_after(self._config.connect_timeout_s):
-                    token = await token()
-            except ConnectionFailed:
-                raise
-            except Exception as error:  # whatever the library behind it raises
-                raise DialError(f"the token provider failed: {type(error).__name__}") from error
-            try:
-                check_token(token)
-            except ConfigError as error:
-                raise InvalidToken(f"the token provider gave what is no token: {error}") from error
-        others = [(n, v) for n, v in self._headers if n.lower() != "authorization"]
-        return [*others, ("Authorization", f"Bearer {token}")]
 
     async def _wait(self, error: FeedError, *, until: float) -> None:
         breaker_open = False
@@ -267,11 +372,19 @@ class Supervisor:
         self._advance(event, error=error, next_attempt_at=until, breaker_open=breaker_open)
         await trio.sleep_until(until)
 
-    async def _prove_by_time(self, connection: Connection) -> None:
+    async def _age(self, connection: Connection) -> None:
+        """A connection proves itself by living, and has a planned end where one is set."""
         stable_at = self.reconnection.stable_at
-        if stable_at is not None:
+        lifetime = self._config.max_lifetime_s
+        expires_at = math.inf if lifetime is None else connection.opened_at + lifetime
+        if stable_at is not None and stable_at <= expires_at:
             await trio.sleep_until(stable_at)
-            self.data_is_valid(judged=False)
+            if connection is self.connection:
+                self.data_is_valid(judged=False)
+        if lifetime is not None:
+            await trio.sleep_until(expires_at)
+            if connection is self.connection:  # and not replaced, and about to close
+                self.renew(f"its planned life of {lifetime:g} s is over")
 
     def _advance(
         self,
@@ -280,6 +393,8 @@ class Supervisor:
         error: FeedError | None = None,
         next_attempt_at: float | None = None,
         breaker_open: bool = False,
+        attempt: int | None = None,
+        reason: str | None = None,
     ) -> None:
         old, new = self._machine.advance(event)
         transition = Transition(
@@ -290,9 +405,10 @@ class Supervisor:
             epoch=self.epoch,
             error=error,
             failure=error.kind if isinstance(error, ConnectionFailed) else None,
-            attempt=self.reconnection.attempt_count,
+            attempt=self.reconnection.attempt_count if attempt is None else attempt,
             next_attempt_at=next_attempt_at,
             breaker_open=breaker_open,
+            reason=reason,
         )
         self._advancing = True
         try:

@@ -12,6 +12,7 @@ trio-websocket sees them (`feedhandler._core.frames`), and mends what trio-webso
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
@@ -21,7 +22,7 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError, generate_accept_token
 
-from feedhandler._core.frames import FrameSplitter, Opcode, Passed, encode_frame
+from feedhandler._core.frames import FrameSplitter, Opcode, Passed, encode_frame, remask
 from feedhandler._core.upgrade import rejection_of, upgrade_problem
 from feedhandler.abc import Clock
 from feedhandler.errors import (
@@ -203,7 +204,7 @@ class Wire:
 
     async def violated(self, error: ProtocolViolation) -> None:
         """Tell the peer which rule it broke, and wait for it to go, for a bounded time."""
-        mask = self._rng.getrandbits(32).to_bytes(4, "big")
+        mask = self.mask()
         reason = error.detail.encode()[:123].decode("utf-8", "ignore").encode()
         frame = encode_frame(Opcode.CLOSE, error.code.to_bytes(2, "big") + reason, mask=mask)
         with trio.move_on_after(self._close_timeout_s):
@@ -219,6 +220,14 @@ class Wire:
     def heard(self) -> None:
         self._heard()
 
+    def mask(self) -> bytes:
+        """A mask for the next frame (RFC 6455, section 5.3)."""
+        return self._rng.getrandbits(32).to_bytes(4, "big")
+
+    def key(self) -> bytes:
+        """A key for the opening handshake: 16 bytes, in base64 (RFC 6455, section 4.1)."""
+        return base64.b64encode(self._rng.getrandbits(128).to_bytes(16, "big"))
+
 
 class _SplitStream(trio.abc.Stream):
     """What trio-websocket reads from: the stream without the plain messages."""
@@ -229,6 +238,7 @@ class _SplitStream(trio.abc.Stream):
         self._splitter = splitter
         self._send_lock = trio.StrictFIFOLock()
         self._request = b""
+        self._key = self._key_of_library = b""
         self._upgraded = False
         self._finished = False
         self._passed: Passed | None = None
@@ -237,9 +247,12 @@ class _SplitStream(trio.abc.Stream):
         self._recv_ns = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        data = bytes(data)
+        # wsproto draws keys and masks from the operating system; ours come from the generator that
+        # the caller has given, so that a run can be repeated.
         if not self._request:
-            self._request = data
+            self._request = data = self._with_own_key(bytes(data))
+        else:
+            data = remask(bytes(data), self._wire.mask)
         async with self._send_lock:
             if self._finished:
                 # Nothing follows our Close frame (RFC 6455, section 5.5.1): it was not sent.
@@ -282,6 +295,13 @@ class _SplitStream(trio.abc.Stream):
         except ConnectionFailed as error:
             self._wire.end(error)
             raise trio.BrokenResourceError from error
+
+    def _with_own_key(self, request: bytes) -> bytes:
+        given = _KEY.search(request)
+        if given is None:
+            return request
+        self._key_of_library, self._key = given[1], self._wire.key()
+        return request[: given.start(1)] + self._key + request[given.end(1) :]
 
     # --- frames ---
 
@@ -371,8 +391,7 @@ class _SplitStream(trio.abc.Stream):
             body = await self._read_body(head, rest)
             now_s = self._wire.clock.time_ns() / 1e9
             raise rejection_of(response.status_code, headers, body, now_s=now_s)
-        key = _KEY.search(self._request)
-        accept = generate_accept_token(key[1] if key else b"").decode()
+        accept = generate_accept_token(self._key).decode()
         if problem := upgrade_problem(headers, accept=accept):
             raise HandshakeError(
                 f"the 101 response is not valid: {problem}", received=received[:256]
@@ -381,7 +400,8 @@ class _SplitStream(trio.abc.Stream):
         self._wire.heard()
         self._size = len(rest)
         self._splitter.feed(rest)
-        return head
+        # The library is to see the answer to the key that it has drawn.
+        return head.replace(accept.encode(), generate_accept_token(self._key_of_library), 1)
 
     async def _read_body(self, head: bytes, rest: bytes) -> bytes:
         """The start of a rejection's body; whatever of it comes within the time there is."""

@@ -13,6 +13,7 @@ import click
 import trio
 
 from feedhandler.cli.board import Output
+from feedhandler.cli.faults import chaos, faults
 from feedhandler.errors import ConfigError, FeedError
 
 __all__ = ["cli", "run"]
@@ -148,6 +149,78 @@ def watch(
     from feedhandler.cli.watch import run_watch
 
     _run(run_watch, venue, symbols, channels, url, seconds, Output(plain=plain))
+
+
+@cli.command()
+@click.option("--listen", required=True, metavar="HOST:PORT", help="Port 0: a free one, printed.")
+@click.option("--to", required=True, metavar="HOST:PORT", help="The server that is meant.")
+@click.option(
+    "--fault", "faults", multiple=True, metavar="SPEC", help="May be repeated; see below."
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="What faults draw follows it.")
+@click.option(
+    "--seconds",
+    type=_Positive("seconds"),
+    default=None,
+    help="Stop after this long.",
+)
+def proxy(
+    *, listen: str, to: str, faults: tuple[str, ...], seed: int, seconds: float | None
+) -> None:
+    """Put faults of the network between a client and a server, over TCP, until Ctrl-C.
+
+    SPEC is NAME[:PARAMETER=VALUE,...][@WHEN=VALUE,...], for example:
+
+    \b
+      latency:delay_s=0.1,jitter_s=0.02,way=both
+      bandwidth:bytes_per_s=20000
+      reset@after_bytes=10000,connection=1
+      stall:way=both@at_s=5,for_s=3
+      corrupt_bits:bits=2@chance=0.01,times=0
+
+    \b
+    NAME, with its parameters and their defaults (D is way=to_client,
+    to_server or both; to_client unless you say):
+      latency           delay_s=0.1 jitter_s=0 D
+      bandwidth         bytes_per_s (needed) D
+      slicer            size=16 variation=0 delay_s=0 D
+      stall             D; what is held arrives when it is over
+      mute              what the server says is lost
+      half_open         nothing passes, ever again
+      partition         nothing passes, and new connections wait
+      hold_then_cut     after_s=5
+      withhold_reads    what the client sends is not read
+      slow_close        delay_s=5
+      limit_data        count=1000 how=end|reset D
+      reset             lose=false|true
+      end               the stream ends on both sides
+      down              connections are reset, and new ones too
+      crash             silence, and a reset once it is over
+      corrupt_bits      bits=1 D
+      duplicate_bytes   D
+      drop_bytes        count=1 D
+
+    \b
+    WHEN; several hold together:
+      at_s=5            so many seconds after the proxy has begun
+      after_bytes=1000  once so many were sent to the client
+      connection=2      on the second connection only
+      chance=0.5        with this probability, on each occasion
+      every=3           on each third occasion
+      times=4           so often (0: any number; not given: once, or
+                        any number for faults that last)
+      for_s=3           it is over 3 s after it has first acted
+
+    Exit codes: 0; 1 if a fault never acted; 2 for what can't be done.
+    """
+    from feedhandler.cli.proxy import ProxyPlan, run_proxy
+
+    plan = ProxyPlan(listen=listen, to=to, faults=faults, seed=seed, seconds=seconds)
+    _run(run_proxy, plan, Output(plain=True))
+
+
+cli.add_command(faults)
+cli.add_command(chaos)
 
 
 def _run(main: Callable[..., Awaitable[int | None]], *args: object) -> None:

@@ -18,6 +18,8 @@ from rich.text import Text
 from feedhandler._io.feed import Feed
 from feedhandler.errors import DecodeError
 from feedhandler.model import (
+    BookDelta,
+    BookSnapshot,
     DecodeFailed,
     Event,
     FeedStateChanged,
@@ -88,6 +90,11 @@ class Board:
                 price = event.bid if event.bid is not None else event.ask
                 if price is not None:
                     self._data(event.symbol, price, event.recv_ns)
+                return None
+            case BookSnapshot() | BookDelta():
+                top = self.feed.book(event.symbol, depth=1)
+                if top is not None and top.best_bid is not None:
+                    self._data(event.symbol, top.best_bid.price, event.recv_ns)
                 return None
             case _:
                 line = describe(event)
@@ -191,7 +198,8 @@ def describe(event: Event) -> str:
             return line
         case Gap():
             bounds = f"{event.from_sequence or '?'}..{event.to_sequence or '?'}"
-            return f"gap: {event.symbol or 'all symbols'} {event.reason.value}, sequence {bounds}"
+            whose = f"{event.symbol or 'all symbols'}{' book' if event.of_book else ''}"
+            return f"gap: {whose} {event.reason.value}, sequence {bounds}"
         case DecodeFailed():
             return f"malformed: {_short(event.error)}"
         case SubscriptionFailed():

@@ -10,6 +10,27 @@ Data is what `feedhandler.codec.PriceParser` documents, with ``"type": "price"``
     <- {"type": "reconnect", "reason": "maintenance"}
 
 `sequence` counts the messages of a symbol, one more for each, through reconnects.
+
+Order books are a second channel, named in each request, answer and refusal::
+
+    -> {"type": "subscribe", "channel": "book", "symbols": ["BTC-USD"]}
+    <- {"type": "subscribed", "channel": "book", "symbols": ["BTC-USD"]}
+    <- {"type": "snapshot", "symbol": "BTC-USD", "sequence": 7, "checksum": 2915345128,
+        "bids": [["65000.10", "1.5"]], "asks": [["65000.20", "2"]], "time": 1786309548629008000}
+    <- {"type": "delta", "symbol": "BTC-USD", "sequence": 8, "checksum": 1264853411,
+        "bids": [["65000.10", "0"], ["64999.90", "3"]], "asks": [], "time": 1786309548629008000}
+
+A snapshot is the whole book, and follows each subscription, also of what is subscribed already; it
+may come at other times. A delta sets levels to sizes; 0 ends one. `sequence` counts the messages of
+the symbol's book, apart from its prices, through reconnects; a snapshot that only repeats the book
+has the number of the message before it. `checksum` is `price_book.checksum()` of the book after the
+message; where it is missing or null, nothing but the sequence can be checked.
+
+Where the venue compresses its messages by itself (not the WebSocket, RFC 7692), they are binary,
+and `PriceVenue(url, compression=...)` says how: ``"gzip"`` (RFC 1952), ``"zlib"`` (RFC 1950) or
+``"deflate"`` (RFC 1951 without a wrapper). Each binary message is then one whole compressed JSON
+text, of at most `max_inflated_bytes`; what is more, or corrupt, is a `DecodeError`. Text messages
+are taken as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +43,7 @@ import msgspec
 from attrs import field, frozen
 
 from feedhandler._core.construct import twin_of
+from feedhandler._core.inflate import Compression, Inflator, check_compression
 from feedhandler._core.redaction import redact_url
 from feedhandler._core.sequence import Hole, Order, SequenceTracker
 from feedhandler.abc import (
@@ -36,6 +58,7 @@ from feedhandler.abc import (
     Subscription,
     Unsubscribed,
 )
+from feedhandler.book import MAX_LEVELS
 from feedhandler.codec import (
     MAX_AMOUNT,
     MIN_AMOUNT,
@@ -44,18 +67,30 @@ from feedhandler.codec import (
     PriceParser,
     are_plain,
 )
-from feedhandler.config import valid_url
-from feedhandler.errors import DecodeError
-from feedhandler.model import Event, PriceUpdate, Side
+from feedhandler.config import at_least, valid_url
+from feedhandler.errors import ConfigError, DecodeError
+from feedhandler.model import BookSnapshot, Event, PriceUpdate, Side
+from feedhandler.venues.price_book import BOOK_CHANNEL, BOOK_KINDS, PriceBooks
 
 __all__ = ["PriceVenue"]
 
 CHANNEL = "price"
 
 
+def _check_levels(_: object, __: object, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            "book_levels", value, "must be a whole number of at least 1", mend="use 65_536"
+        )
+
+
 @frozen
 class PriceVenue:
     """A venue at `url` that sends plain price JSON; `dial` makes the stream (default: TCP).
+
+    Its channels are ``"price"`` and ``"book"``. A book of more than `book_levels` levels on one
+    side is not kept: it stays `SUSPECT`. `compression` and `max_inflated_bytes` are about its
+    binary messages: see this module's text.
 
     ```python
     async with open_feed(PriceVenue(server.url, dial=server.dial), ["BTC-USD"]) as feed: ...
@@ -65,24 +100,46 @@ class PriceVenue:
     url: str = field(validator=valid_url, repr=redact_url)
     name: str = field(default="price", kw_only=True)
     dial: Dialer | None = field(default=None, kw_only=True, repr=False)
+    book_levels: int = field(default=MAX_LEVELS, kw_only=True, validator=_check_levels)
+    compression: Compression = field(
+        default="none", kw_only=True, validator=lambda _, a, value: check_compression(a.name, value)
+    )
+    max_inflated_bytes: int = field(default=16 * 2**20, kw_only=True, validator=at_least(1))
 
     @property
     def channels(self) -> Sequence[str]:
-        return (CHANNEL,)
+        return CHANNEL, BOOK_CHANNEL
 
-    def session(self) -> PriceSession:
-        return PriceSession(self.name)
+    @property
+    def book_channels(self) -> Sequence[str]:
+        return (BOOK_CHANNEL,)
+
+    def session(self) -> PriceSession | InflatingSession:
+        session = PriceSession(self.name, book_levels=self.book_levels)
+        if self.compression == "none":
+            return session
+        limit = self.max_inflated_bytes
+        return InflatingSession(session, Inflator(self.compression, limit=limit, venue=self.name))
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
-        return [_request("subscribe", subscriptions)]
+        return _requests("subscribe", subscriptions)
 
     def unsubscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
-        return [_request("unsubscribe", subscriptions)]
+        return _requests("unsubscribe", subscriptions)
 
 
-def _request(kind: str, subscriptions: Sequence[Subscription]) -> str:
-    symbols = [subscription.symbol for subscription in subscriptions]
-    return msgspec.json.encode({"type": kind, "symbols": symbols}).decode()
+def _requests(kind: str, subscriptions: Sequence[Subscription]) -> list[str]:
+    """One message for each channel; the one for prices names none."""
+    by_channel: dict[str, list[str]] = {}
+    for subscription in subscriptions:
+        by_channel.setdefault(subscription.channel, []).append(subscription.symbol)
+    requests = []
+    for channel, symbols in by_channel.items():
+        request: dict[str, Any] = {"type": kind}
+        if channel != CHANNEL:
+            request["channel"] = channel
+        requests.append(msgspec.json.encode({**request, "symbols": symbols}).decode())
+    return requests
 
 
 class _Plain(msgspec.Struct, gc=False):
@@ -108,6 +165,7 @@ _Update = twin_of(PriceUpdate)
 class _Symbols:
     type: str
     symbols: list[str]
+    channel: str = CHANNEL
 
 
 @frozen
@@ -115,12 +173,13 @@ class _Error:
     type: str
     message: str
     symbol: str = ""
+    channel: str = CHANNEL
 
 
 class PriceSession:
-    """One connection of a `PriceVenue`: it follows each symbol's sequence."""
+    """One connection of a `PriceVenue`: it follows each symbol's sequence, and keeps its book."""
 
-    def __init__(self, venue: str) -> None:
+    def __init__(self, venue: str, *, book_levels: int = MAX_LEVELS) -> None:
         self._venue = venue
         self._parser = PriceParser(venue)
         self._sequences: SequenceTracker[str] = SequenceTracker()
@@ -128,24 +187,42 @@ class PriceSession:
         self._error = FastDecoder(_Error, venue=venue)
         self._decode = msgspec.json.Decoder(_Plain).decode
         self._plain = False
+        self._books = PriceBooks(venue, limit=book_levels)
 
     def last_sequence(self, symbol: str) -> int | None:
         return self._sequences.last(symbol)
 
+    def resume_after(self, symbol: str, sequence: int) -> None:
+        self._sequences.resume_after(symbol, sequence)
+
+    def last_book_sequence(self, symbol: str) -> int | None:
+        sync = self._books.get(symbol)
+        return sync.newest if sync is not None else None
+
+    def book_image(self, symbol: str) -> BookSnapshot | None:
+        sync = self._books.get(symbol)
+        return sync.image() if sync is not None else None
+
     def decode(
         self, message: str | bytes, *, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
-        """Decode one message: a price, after the `Gap` before it if there is one, or a control."""
+        """Decode one message: data, after the `Gap` before it if there is one, or a control."""
+        items = self._books.take_plain(message, recv_ns=recv_ns, epoch=epoch)
+        if items is not None:
+            return items
         try:
             price = self._parser.decode(message)
-        except DecodeError as error:
-            kind = _type_of(message)
-            if kind is None or kind == CHANNEL:
+        except DecodeError:
+            document = _document(message)
+            kind = document.get("type")
+            if not isinstance(kind, str) or kind == CHANNEL:
                 raise
-            return self._control(kind, message, error)
+            if kind in BOOK_KINDS:
+                return self._books.take(message, document, recv_ns=recv_ns, epoch=epoch)
+            return self._control(kind, message)
         if price.type != CHANNEL:
             return [Ignored(price.type)]
-        if _type_of(message) is None:
+        if not isinstance(_document(message).get("type"), str):
             raise DecodeError(self._venue, message, [("$.type", "missing")])
         update = self._parser.to_update(price, message, recv_ns=recv_ns, epoch=epoch)
         order = self._sequences.check(update.symbol, update.sequence)
@@ -196,18 +273,22 @@ class PriceSession:
             pass  # `decode()` will say what is wrong with it
         return updates
 
-    def _control(self, kind: str, message: str | bytes, error: DecodeError) -> Sequence[Control]:
+    def _control(self, kind: str, message: str | bytes) -> Sequence[Control]:
         match kind:
             case "heartbeat":
                 return [Heartbeat()]
             case "subscribed":
                 return [Subscribed(self._subscriptions(message))]
             case "unsubscribed":
-                return [Unsubscribed(self._subscriptions(message))]
+                ended = self._subscriptions(message)
+                for subscription in ended:
+                    if subscription.channel == BOOK_CHANNEL:
+                        self._books.forget(subscription.symbol)
+                return [Unsubscribed(ended)]
             case "error":
                 refusal = self._error.decode(message)
-                subscription = Subscription(CHANNEL, refusal.symbol) if refusal.symbol else None
-                return [Refused(subscription, refusal.message)]
+                refused = Subscription(refusal.channel, refusal.symbol) if refusal.symbol else None
+                return [Refused(refused, refusal.message)]
             case "ping":
                 identifier = _document(message).get("id")
                 pong = msgspec.json.encode({"type": "pong", "id": identifier})
@@ -218,7 +299,38 @@ class PriceSession:
                 return [Ignored(kind[:40])]
 
     def _subscriptions(self, message: str | bytes) -> list[Subscription]:
-        return [Subscription(CHANNEL, symbol) for symbol in self._symbols.decode(message).symbols]
+        answer = self._symbols.decode(message)
+        return [Subscription(answer.channel, symbol) for symbol in answer.symbols]
+
+
+class InflatingSession:
+    """A `PriceSession` whose binary messages are compressed.
+
+    It has no faster way for plain data: inflating costs more than that would save.
+    """
+
+    def __init__(self, session: PriceSession, inflator: Inflator) -> None:
+        self._session = session
+        self._inflate = inflator.inflate
+
+    def last_sequence(self, symbol: str) -> int | None:
+        return self._session.last_sequence(symbol)
+
+    def resume_after(self, symbol: str, sequence: int) -> None:
+        self._session.resume_after(symbol, sequence)
+
+    def last_book_sequence(self, symbol: str) -> int | None:
+        return self._session.last_book_sequence(symbol)
+
+    def book_image(self, symbol: str) -> BookSnapshot | None:
+        return self._session.book_image(symbol)
+
+    def decode(
+        self, message: str | bytes, *, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        if isinstance(message, bytes):
+            message = self._inflate(message)
+        return self._session.decode(message, recv_ns=recv_ns, epoch=epoch)
 
 
 def _document(message: str | bytes) -> dict[str, Any]:
@@ -228,8 +340,3 @@ def _document(message: str | bytes) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _type_of(message: str | bytes) -> str | None:
-    kind = _document(message).get("type")
-    return kind if isinstance(kind, str) else None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import trio
 from attrs import field, frozen
@@ -16,11 +16,13 @@ from feedhandler.errors import ConfigError, UsageError
 from feedhandler_testing.checks import at_least, not_negative, probability
 from feedhandler_testing.faults.base import (
     Act,
+    ByteConnection,
     Chunk,
     Fault,
     Frame,
     Later,
     Payload,
+    Timed,
     Way,
     World,
     hooks_of,
@@ -94,7 +96,7 @@ class PlacedFault:
         self.fired = trio.Event()
         self.over = trio.Event()
         self.count = 0
-        self.begun: dict[int, MockWebSocketConnection] = {}
+        self.begun: dict[int, ByteConnection] = {}
         self.struck: set[int] = set()
         self._board = board
         self._set_at = board.world.now()
@@ -149,15 +151,15 @@ class PlacedFault:
 
     # --- for the board ---
 
-    def base(self, connection: MockWebSocketConnection) -> None:
+    def base(self, connection: ByteConnection) -> None:
         """Count what is sent on a connection from now on."""
         self._base[connection.attempt] = connection.sent, connection.bytes_sent
 
-    def base_on_zero(self, connection: MockWebSocketConnection) -> None:
+    def base_on_zero(self, connection: ByteConnection) -> None:
         """Count what was sent on a connection from its beginning."""
         self._base.pop(connection.attempt, None)
 
-    def moment(self, attempt: int, connection: MockWebSocketConnection | None) -> Moment:
+    def moment(self, attempt: int, connection: ByteConnection | None) -> Moment:
         board = self._board
         messages, size = self._base.get(attempt, (0, 0))
         return Moment(
@@ -168,7 +170,7 @@ class PlacedFault:
             board.events - self._events,
         )
 
-    def due(self, attempt: int, connection: MockWebSocketConnection | None) -> bool:
+    def due(self, attempt: int, connection: ByteConnection | None) -> bool:
         if self.spent or self._board.world.now() >= self.ends_at:
             return False
         return self.injection.after.due(self.moment(attempt, connection))
@@ -183,12 +185,14 @@ class PlacedFault:
             return False
         return injection.chance >= 1 or act.rng.random() < injection.chance
 
-    def act(self, attempt: int, connection: MockWebSocketConnection | None) -> Act:
+    def act(self, attempt: int, connection: ByteConnection | None) -> Act:
         act = self._acts.get(attempt)
         if act is None:
             rng = Random(f"{self._board.seed}/{self.name}/{attempt}")
-            act = self._acts[attempt] = Act(rng, self._board.world, self.over)
-        act.connection = connection
+            world = cast("World", self._board.world)
+            act = self._acts[attempt] = Act(rng, world, self.over)
+        # Only faults of the bytes act elsewhere than on the mock server, and need less.
+        act.connection = cast("MockWebSocketConnection | None", connection)
         return act
 
     def has_fired(self, attempt: int) -> None:
@@ -210,10 +214,10 @@ class FaultBoard:
 
     def __init__(
         self,
-        world: World,
+        world: Timed,
         seed: int,
         *,
-        connections: Callable[[], Sequence[MockWebSocketConnection]],
+        connections: Callable[[], Sequence[ByteConnection]],
         on_fired: Callable[[PlacedFault, int], None],
         on_removed: Callable[[PlacedFault], None],
     ) -> None:
@@ -252,7 +256,8 @@ class FaultBoard:
         for hook in hooks_of(type(placed.fault)):
             self._by_hook[hook].remove(placed)
         for attempt, connection in list(placed.begun.items()):
-            placed.fault.end(placed.act(attempt, connection), connection)
+            fault: Any = placed.fault
+            fault.end(placed.act(attempt, connection), connection)
         placed.begun.clear()
         self._on_removed(placed)
 
@@ -264,7 +269,7 @@ class FaultBoard:
         """Count an event, for those that wait for it."""
         self.events[event] += 1
 
-    def forget(self, connection: MockWebSocketConnection) -> None:
+    def forget(self, connection: ByteConnection) -> None:
         for placed in self.placed:
             placed.forget(connection.attempt)
 
@@ -288,7 +293,7 @@ class FaultBoard:
     # --- hooks ---
 
     def _turns(
-        self, hook: str, attempt: int, connection: MockWebSocketConnection | None
+        self, hook: str, attempt: int, connection: ByteConnection | None
     ) -> Iterator[tuple[PlacedFault, Any, Act]]:
         for placed in tuple(self._by_hook.get(hook, ())):
             act = placed.act(attempt, connection)
@@ -316,7 +321,7 @@ class FaultBoard:
             return True
         return False
 
-    async def poll(self, *connections: MockWebSocketConnection) -> None:
+    async def poll(self, *connections: ByteConnection) -> None:
         """Let those act that act on connections, now that something has changed."""
         if not (self.has("strike") or self.has("begin")):
             return
@@ -330,12 +335,13 @@ class FaultBoard:
                 if placed.takes_turn(act):
                     placed.struck.add(attempt)
                     placed.has_fired(attempt)
+                    fault: Any = placed.fault
                     try:
-                        await placed.fault.strike(act, connection)
+                        await fault.strike(act, connection)
                     except (trio.BrokenResourceError, trio.ClosedResourceError):
                         break  # the connection is gone already
 
-    def begin(self, connection: MockWebSocketConnection) -> None:
+    def begin(self, connection: ByteConnection) -> None:
         """Let the faults come into place that are due on a connection."""
         attempt = connection.attempt
         for placed in tuple(self._by_hook.get("begin", ())):
@@ -344,10 +350,11 @@ class FaultBoard:
             act = placed.act(attempt, connection)
             if placed.takes_turn(act):
                 placed.begun[attempt] = connection
-                placed.fault.begin(act, connection)
+                fault: Any = placed.fault
+                fault.begin(act, connection)
                 placed.has_fired(attempt)
 
-    def messages_left(self, connection: MockWebSocketConnection) -> int | None:
+    def messages_left(self, connection: ByteConnection) -> int | None:
         """How many messages may leave before a fault has to be looked at."""
         least: int | None = None
         for hook in ("strike", "begin"):
@@ -361,8 +368,19 @@ class FaultBoard:
                     least = left if least is None else min(least, left)
         return least
 
+    def bytes_left(self, connection: ByteConnection) -> int | None:
+        """How many bytes may leave before a fault that waits for them is due."""
+        least: int | None = None
+        for placed in self.placed:
+            if not placed.spent:
+                moment = placed.moment(connection.attempt, connection)
+                left = placed.injection.after.bytes_left(moment)
+                if left:
+                    least = left if least is None else min(least, left)
+        return least
+
     def messages(
-        self, connection: MockWebSocketConnection, message: dict[str, Any]
+        self, connection: ByteConnection, message: dict[str, Any]
     ) -> list[Payload | Later]:
         """What is sent in the place of a message."""
         passing: list[Payload | Later] = [message]
@@ -376,9 +394,7 @@ class FaultBoard:
             passing = result
         return passing
 
-    def frames(
-        self, connection: MockWebSocketConnection, frame: Frame
-    ) -> tuple[list[bytes] | None, bool]:
+    def frames(self, connection: ByteConnection, frame: Frame) -> tuple[list[bytes] | None, bool]:
         """The bytes that leave in the place of a frame (`None`: it leaves as it is), and whether
         it is spoiled."""
         for placed in tuple(self._by_hook.get("frame", ())):
@@ -388,7 +404,7 @@ class FaultBoard:
         return None, False
 
     def _offer(
-        self, placed: PlacedFault, hook: str, connection: MockWebSocketConnection, thing: Any
+        self, placed: PlacedFault, hook: str, connection: ByteConnection, thing: Any
     ) -> Sequence[Any] | None:
         act = placed.act(connection.attempt, connection)
         if not (act.more or placed.due(connection.attempt, connection)):
@@ -403,7 +419,7 @@ class FaultBoard:
             placed.has_fired(connection.attempt)
         return changed
 
-    def answers(self, connection: MockWebSocketConnection, what: Literal["pong", "close"]) -> bool:
+    def answers(self, connection: ByteConnection, what: Literal["pong", "close"]) -> bool:
         """Whether the server answers."""
         for placed, fault, act in self._turns("answer", connection.attempt, connection):
             allowed: bool | None = fault.answer(act, what)
@@ -414,7 +430,7 @@ class FaultBoard:
         return True
 
     def carry(
-        self, attempt: int, connection: MockWebSocketConnection | None, chunk: Chunk, way: Way
+        self, attempt: int, connection: ByteConnection | None, chunk: Chunk, way: Way
     ) -> tuple[list[Chunk], bool]:
         """The chunks that pass in the place of one, and whether they are tainted."""
         passing = [chunk]

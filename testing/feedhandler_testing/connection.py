@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -47,6 +48,7 @@ class MockWebSocketConnection:
         path: str,
         request_headers: Sequence[tuple[str, str]],
         board: FaultBoard,
+        compressed: bool,
         on_sent: _OnSent | None,
         on_event: _OnEvent,
     ) -> None:
@@ -65,7 +67,9 @@ class MockWebSocketConnection:
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self.subscriptions: dict[str, None] = {}
+        self.book_subscriptions: dict[str, None] = {}
         self._board = board
+        self._compressed = compressed
         self._on_sent = on_sent
         self._on_event = on_event
         self._nursery: trio.Nursery | None = None
@@ -165,7 +169,10 @@ class MockWebSocketConnection:
             frame = Frame(Opcode.BINARY, message)
         else:
             said = encode_message(message) if isinstance(message, dict) else message
-            frame = Frame(Opcode.TEXT, (text or said).encode("utf-8", "surrogatepass"))
+            payload = (text or said).encode("utf-8", "surrogatepass")
+            frame = Frame(Opcode.TEXT, payload)
+            if self._compressed:
+                frame = Frame(Opcode.BINARY, gzip.compress(payload, mtime=0))
         pieces, spoiled = self._board.frames(self, frame)
         if isinstance(message, dict) and self._on_sent is not None:
             self._on_sent(self, message, not (spoiled or self.silent))
@@ -192,8 +199,14 @@ class MockWebSocketConnection:
         if self.silent:
             await trio.lowlevel.checkpoint()
             return
-        async with self._send_lock:
+        try:
+            self._send_lock.acquire_nowait()  # sending is a checkpoint: one is enough
+        except trio.WouldBlock:
+            await self._send_lock.acquire()
+        try:
             await self.link.send_all(data, control=control)
+        finally:
+            self._send_lock.release()
         self.bytes_sent += len(data)
 
     async def ping(self, payload: bytes = b"") -> None:

@@ -8,30 +8,39 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from feedhandler_testing.faults.base import Chunk, Way
+from feedhandler_testing.faults.base import ByteConnection, Chunk, Way
 from feedhandler_testing.streams import MemoryStream, reset_stream
 
 if TYPE_CHECKING:
     from feedhandler_testing.board import FaultBoard
-    from feedhandler_testing.connection import MockWebSocketConnection
 
 __all__ = ["Link"]
 
 
+_MESSAGE_BYTES = 65_536  # that no message of a test is likely to exceed
+
+
 class Link(trio.abc.Stream):
-    """A byte stream through the faults of a board.
+    """A byte stream through the faults of a board; `way` is where what is sent goes.
 
     With no fault in place bytes go straight through (`trio.testing.check_two_way_stream`). Else
-    those to the client wait here, at most `limit` of them, until `pump()`, which runs beside the
+    those that are sent wait here, at most `limit` of them, until `pump()`, which runs beside the
     connection, may let them go. `attempt` is the number of the client's attempt to connect.
     """
 
     def __init__(
-        self, transport: trio.abc.Stream, board: FaultBoard, *, attempt: int, limit: int = 1 << 20
+        self,
+        transport: trio.abc.Stream,
+        board: FaultBoard,
+        *,
+        attempt: int,
+        limit: int = 1 << 20,
+        way: Way = Way.TO_CLIENT,
     ) -> None:
         self.transport_stream = transport
         self.attempt = attempt
-        self.connection: MockWebSocketConnection | None = None
+        self.way = way
+        self.connection: ByteConnection | None = None
         self.linger_s = 0.0
         self.cut_next: Literal["", "end", "reset"] = ""
         self.tainted = False
@@ -74,6 +83,14 @@ class Link(trio.abc.Stream):
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
+    @property
+    def roomy(self) -> bool:
+        """Whether a message can be sent without waiting."""
+        transport = self.transport_stream
+        if self._waiting or self.held or not isinstance(transport, MemoryStream):
+            return False
+        return transport.room >= _MESSAGE_BYTES
+
     # --- sending ---
 
     async def send_all(
@@ -81,15 +98,22 @@ class Link(trio.abc.Stream):
     ) -> None:
         """Send bytes; `control` frames pass where only data is held."""
         direct = not (self._waiting or self._pumping or self.cut_next or self._board.has("carry"))
-        if direct and not self._holds(Way.TO_CLIENT, control=control):
+        if direct and not self._holds(self.way, control=control):
             if self._cut:
                 raise trio.BrokenResourceError
             await self.transport_stream.send_all(data)
             return
         await trio.lowlevel.checkpoint()
         cut, self.cut_next = self.cut_next, ""
-        chunk = Chunk(bytes(data), control=control, then=cut)
-        chunks, tainted = self._board.carry(self.attempt, self.connection, chunk, Way.TO_CLIENT)
+        await self._put(Chunk(bytes(data), control=control, then=cut))
+
+    async def send_eof(self) -> None:
+        """Say that nothing more is sent, once all that waits has left; the stream goes on."""
+        await trio.lowlevel.checkpoint()
+        await self._put(Chunk(b"", then="eof"))
+
+    async def _put(self, chunk: Chunk) -> None:
+        chunks, tainted = self._board.carry(self.attempt, self.connection, chunk, self.way)
         self.tainted |= tainted
         for one in chunks:
             while self._waiting_bytes >= self._limit and not self._cut:
@@ -110,7 +134,7 @@ class Link(trio.abc.Stream):
                     (
                         at
                         for at, (chunk, _) in enumerate(self._waiting)
-                        if not self._holds(Way.TO_CLIENT, control=chunk.control)
+                        if not self._holds(self.way, control=chunk.control)
                     ),
                     None,
                 )
@@ -133,11 +157,18 @@ class Link(trio.abc.Stream):
                     self._pumping = False
                 self._waiting_bytes -= len(chunk.data)
                 self._notify()
-                if chunk.then:
+                if chunk.then == "eof":
+                    await self._end_sending()
+                elif chunk.then:
                     await self._cut_off(chunk.then)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._cut = True  # the client, or a fault, has ended it
             self._notify()
+
+    async def _end_sending(self) -> None:
+        transport = self.transport_stream
+        if isinstance(transport, trio.abc.HalfCloseableStream):
+            await transport.send_eof()
 
     async def _cut_off(self, how: Literal["end", "reset"]) -> None:
         transport = self.transport_stream
@@ -155,7 +186,7 @@ class Link(trio.abc.Stream):
 
         Does not wait for what a fault holds.
         """
-        while self._waiting and not (self.held or self._cut):
+        while (self._waiting or self._pumping) and not (self.held or self._cut):
             await self._changed.wait()
         transport = self.transport_stream
         if isinstance(transport, MemoryStream) and not self.held:
@@ -173,9 +204,13 @@ class Link(trio.abc.Stream):
         if not data or not self._board.has("carry"):
             return data
         chunks, _ = self._board.carry(self.attempt, self.connection, Chunk(data), Way.TO_SERVER)
-        for chunk in chunks:
+        for number, chunk in enumerate(chunks):
             if chunk.delay_s > 0:
                 await trio.sleep(chunk.delay_s)
+            if chunk.then == "end" or chunk.then == "reset":
+                await self._cut_off(chunk.then)
+                chunks = chunks[: number + 1]
+                break
         return b"".join(chunk.data for chunk in chunks)
 
     # --- the end ---

@@ -5,14 +5,18 @@ at the end (`end`), and yields what breaks the law, in words. A rule knows nothi
 works: only what the mock saw, and what the handler said.
 
 *Safety, at every step:* `LegalTransitions`, `NothingInvented`, `NothingTwice`, `InOrder`,
-`TrueStamps`, `LossAnnounced`, `NoFalseAlarm`, `OneConnection`, `PacedSubscriptions`,
-`PatientBackoff`, `PatientBreaker`, `WithinBounds`. *Liveness, after the faults end,* and *nothing
-left at the end* need the run itself and are in `feedhandler_testing.run`.
+`TrueStamps`, `LossAnnounced`, `NoFalseAlarm`, `BooksTrue`, `OneConnection`,
+`PacedSubscriptions`, `PatientBackoff`, `PatientBreaker`, `WithinBounds`. *Liveness, after the
+faults end,* and *nothing left at the end* need the run itself and are in
+`feedhandler_testing.run`.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import ClassVar
 
 from attrs import define, field, frozen
 
@@ -21,11 +25,13 @@ from feedhandler.errors import FailureKind
 from feedhandler_testing.faults.base import Layer
 from feedhandler_testing.subject import Contract
 from feedhandler_testing.trace import (
+    BookTold,
     Delivered,
     Fired,
     Gauged,
     Happened,
     Lost,
+    Made,
     Malformed,
     Moved,
     Record,
@@ -53,8 +59,9 @@ class Violation:
 
 @define
 class Rule:
-    """Base of all rules."""
+    """Base of all rules; `reads` names the kinds of records that it sees."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = ()
     contract: Contract = field(factory=Contract)
 
     def see(self, record: Record) -> Iterable[str]:
@@ -73,6 +80,7 @@ class Rule:
 class LegalTransitions(Rule):
     """A connection's state changes only along the table of transitions, and from where it is."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost)
     _state: str = "disconnected"
     _unsure: bool = False
 
@@ -104,6 +112,7 @@ class NothingInvented(Rule):
     of the connection, nobody could know.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Delivered)
     _sent: dict[tuple[str, int], set[tuple[str, str, str, int]]] = field(factory=dict)
     _tainted: set[int] = field(factory=set)
     _ever_tainted: bool = False
@@ -128,6 +137,7 @@ class NothingInvented(Rule):
 class NothingTwice(Rule):
     """No message is published twice."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Delivered,)
     _seen: dict[str, set[int]] = field(factory=dict)
 
     def see(self, record: Record) -> Iterator[str]:
@@ -143,12 +153,14 @@ class InOrder(Rule):
     """The messages of a symbol are published in the order of their sequence, and a gap stands
     where its messages would have been."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Delivered, Lost)
     _last: dict[str, int] = field(factory=dict)
     _lost_to: dict[str, int] = field(factory=dict)
 
     def see(self, record: Record) -> Iterator[str]:
-        if isinstance(record, Lost) and record.symbol is not None and record.last is not None:
-            self._lost_to[record.symbol] = max(record.last, self._lost_to.get(record.symbol, 0))
+        match record:
+            case Lost(symbol=str(symbol), last=int(lost_to), of_book=False):
+                self._lost_to[symbol] = max(lost_to, self._lost_to.get(symbol, 0))
         if isinstance(record, Delivered):
             symbol, number = record.symbol, record.number
             last = self._last.get(symbol)
@@ -165,6 +177,7 @@ class TrueStamps(Rule):
     """A price's receive time lies between its sending and its publishing, unless a fault has set
     the clock."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Delivered)
     _sent_s: dict[tuple[str, int], float] = field(factory=dict)
     _shifted: bool = False
 
@@ -193,6 +206,7 @@ class LossAnnounced(Rule):
     spoiled afterwards counts as lost as well.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Lost, Delivered)
     _pending: dict[str, dict[int, bool]] = field(factory=dict)  # intact or not, by number
     _gaps: dict[str, list[tuple[int, float]]] = field(factory=dict)
     _begun: set[str] = field(factory=set)
@@ -205,7 +219,7 @@ class LossAnnounced(Rule):
                 if record.number > self._published.get(record.symbol, 0):
                     pending = self._pending.setdefault(record.symbol, {})
                     pending[record.number] = pending.get(record.number, False) or record.intact
-            case Lost():
+            case Lost(of_book=False):
                 symbols = [record.symbol] if record.symbol is not None else list(self._pending)
                 first = -1 if record.first is None else record.first
                 last = float("inf") if record.last is None else record.last
@@ -254,6 +268,7 @@ class NoFalseAlarm(Rule):
     An alarm that cries for nothing costs a resync, and soon nobody listens to it.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Malformed, Lost)
     _on: dict[tuple[str, int], set[int]] = field(factory=dict)  # attempts, for each intact message
     _in_order: dict[tuple[str, int], set[int]] = field(factory=dict)
     _highest: dict[tuple[str, int], int] = field(factory=dict)
@@ -270,7 +285,7 @@ class NoFalseAlarm(Rule):
                 self._spoiled |= record.layer not in _SPARING
             case Malformed() if not (self._spoiled or self._tainted):
                 yield f"called a message malformed ({record.path}), and all were sent intact"
-            case Lost(reason="sequence") if not self._tainted:
+            case Lost(reason="sequence", of_book=False) if not self._tainted:
                 yield from self._judge(record)
 
     def _note(self, record: Sent) -> None:
@@ -303,17 +318,75 @@ class NoFalseAlarm(Rule):
 _SPARING = frozenset({Layer.CONNECTING.value, Layer.BYTES.value, Layer.CLOCK.value})
 
 
+@define
+class BooksTrue(Rule):
+    """A book that is told to be verified, or to have nothing to verify, is the venue's own at that
+    number, in the ten best levels of each side, and no delta is added across a hole."""
+
+    reads: ClassVar[tuple[type[Record], ...]] = (Made, BookTold, Fired)
+    _made: dict[tuple[str, int], int] = field(factory=dict)
+    _books: dict[str, tuple[dict[str, str], dict[str, str]]] = field(factory=dict)
+    _last: dict[str, int] = field(factory=dict)
+    _tainted: bool = False
+
+    def see(self, record: Record) -> Iterator[str]:
+        match record:
+            case Made():
+                self._made[record.symbol, record.number] = record.checksum
+            case Fired(taints=True):
+                self._tainted = True
+            case BookTold(number=int(number)):
+                yield from self._told(record, number)
+
+    def _told(self, record: BookTold, number: int) -> Iterator[str]:
+        symbol = record.symbol
+        trusted = record.trust in ("verified", "unverifiable")
+        if record.whole:
+            self._books[symbol] = {}, {}
+        elif trusted and number != self._last.get(symbol, number - 1) + 1:
+            yield f"{symbol} delta #{number} follows #{self._last.get(symbol)}"
+        sides = self._books.setdefault(symbol, ({}, {}))
+        for side, levels in zip(sides, (record.bids, record.asks), strict=True):
+            for price, size in (level.split(":") for level in levels):
+                if Decimal(size):
+                    side[price] = size
+                else:
+                    side.pop(price, None)
+        if trusted:
+            self._last[symbol] = number
+            known = self._made.get((symbol, number))
+            if known is not None and known != _checksum(sides) and not self._tainted:
+                yield f"{symbol} book at #{number} is told {record.trust}, and is not the venue's"
+
+
+def _checksum(sides: tuple[dict[str, str], dict[str, str]]) -> int:
+    bids, asks = (sorted(side, key=Decimal) for side in sides)
+    best = [*((p, sides[0][p]) for p in bids[::-1][:10]), *((p, sides[1][p]) for p in asks[:10])]
+    return zlib.crc32("|".join(f"{price}:{size}" for price, size in best).encode())
+
+
 # --- the network ---------------------------------------------------------------------------------
 
 
 @define
 class OneConnection(Rule):
-    """No more connections are open at once than the contract allows."""
+    """One connection is open at a time; in a planned roll-over, as many as the contract allows."""
+
+    reads: ClassVar[tuple[type[Record], ...]] = (Gauged, Fired, Moved)
+    _asked_at: float = float("inf")
 
     def see(self, record: Record) -> Iterator[str]:
-        streams = isinstance(record, Gauged) and record.name == "open streams"
-        if isinstance(record, Gauged) and streams and record.value > self.contract.connections:
-            yield f"{record.value:.0f} connections are open at once"
+        match record:
+            case Fired(fault=name) if name.startswith("notice-"):
+                self._asked_at = record.at_s
+            case Moved(new="reconnecting") | Moved(old="connected", new="connected", failure=None):
+                # A slow consumer may be told of an earlier one after the venue has asked again.
+                if record.since_s > self._asked_at:
+                    self._asked_at = float("inf")
+            case Gauged(name="open streams"):
+                planned = self._asked_at <= record.at_s or self.contract.rolls_over_by_itself
+                if record.value > (self.contract.connections if planned else 1):
+                    yield f"{record.value:.0f} connections are open at once"
 
 
 @define
@@ -322,10 +395,11 @@ class PacedSubscriptions(Rule):
     was refused.
 
     A subscription may be asked for again once its acknowledgement is overdue, or where silent
-    symbols are asked for anew. Where a fault keeps back what the client sends, nobody can tell
-    when it asked.
+    symbols are asked for anew; a book, whenever it is not whole. Where a fault keeps back what the
+    client sends, nobody can tell when it asked.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Requested, Fired, Refused)
     _asked: dict[tuple[int, str], float] = field(factory=dict)
     _last: dict[int, float] = field(factory=dict)
     _delayed: set[int] = field(factory=set)
@@ -369,21 +443,36 @@ class PatientBackoff(Rule):
     the subject says of it has to be so.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Happened, Moved, Delivered, Lost, Made)
     _not_before: float = 0.0
     _asked_until: float = 0.0
     _failures: int = 0
+    _replacing: int = 0
+    _epoch: int = 0
     _connected_at: float = 0.0
     _unsure: bool = False
 
     def _count(self, record: Record) -> Iterator[str]:
         if isinstance(record, Lost) and record.reason in _DROPPED:
             self._unsure = True  # prices between two failures may have been dropped
+        if isinstance(record, Made):
+            self._unsure = True  # of a book, not all that proves a connection is told
         if isinstance(record, Delivered):
             self._failures, self._unsure = 0, False
         if not isinstance(record, Moved):
             return
+        replaced, self._epoch = record.epoch != self._epoch, record.epoch
+        if record.old == record.new == "connected" and not replaced:
+            # To replace a connection failed; that has a count of its own while it lives.
+            self._replacing += 1
+            yield from self._told(record, self._replacing)
+            if record.wait_s is None:
+                self._replacing = 0
+            return
+        self._replacing = 0
         if record.new == "connected":
             self._connected_at = record.since_s
+            return
         if record.failure is None or self.contract.backoff is None:
             return
         over_s = record.since_s - self._connected_at - self.contract.backoff.stable_s
@@ -391,8 +480,11 @@ class PatientBackoff(Rule):
             self._failures = 0
             self._unsure = over_s <= 0.001  # both at once
         self._failures += 1
-        if not self._unsure and record.attempt != self._failures:
-            yield f"says that it is failure {record.attempt} in a row, and it is {self._failures}"
+        yield from self._told(record, self._failures)
+
+    def _told(self, record: Moved, count: int) -> Iterator[str]:
+        if not self._unsure and record.attempt != count:
+            yield f"says that it is failure {record.attempt} in a row, and it is {count}"
 
     def see(self, record: Record) -> Iterator[str]:
         backoff = self.contract.backoff
@@ -413,12 +505,14 @@ class PatientBackoff(Rule):
         policy = self.contract.policies[FailureKind(record.failure)]
         cap = backoff.cap_s if policy.cap_s is None else policy.cap_s
         # Beyond the thirtieth, every curve has reached its cap.
-        failures = record.attempt if self._unsure else self._failures
+        failures = record.attempt if self._unsure else self._replacing or self._failures
         tries = min(max(failures - 1, 0), 30)
         longest = min(cap, backoff.base_s * policy.scale * backoff.factor**tries)
         least = policy.minimum_s if record.retry_after_s is None else record.retry_after_s
         if record.wait_s < least - 0.001:
             yield f"waits {record.wait_s:.3f} s for {record.failure}, at least {least:.3f} s is due"
+        # What the venue has asked for before holds still.
+        least = max(least, self._asked_until - record.since_s)
         if record.wait_s > max(longest, least) + 0.001 and not record.breaker_open:
             yield (
                 f"waits {record.wait_s:.3f} s after failure {record.attempt} ({record.failure}); "
@@ -439,6 +533,7 @@ class PatientBreaker(Rule):
     closed the circuit.
     """
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost, Delivered, Made)
     _row: int = 0
     _since_price: int = 0
     _opened: int = 0  # since it was closed for certain: at least as often as counts
@@ -457,12 +552,16 @@ class PatientBreaker(Rule):
                 self._reads.clear()
             case Lost() if record.reason in _DROPPED:
                 self._unsure = True  # prices between two failures may have been dropped
+            case Made():
+                self._unsure = True  # of a book, not all that is a success is told
             case Delivered():
                 self._row = self._since_price = self._reopened = 0
                 self._reads.add(record.recv_ns)
                 if len(self._reads) >= breaker.success_threshold:
                     self._opened = 0
             case Moved():
+                if record.old == record.new == "connected":
+                    self._unsure = True  # of two connections, not every failure is told
                 if record.new == "connected":
                     self._connected_at = record.since_s
                 if record.failure is not None:
@@ -510,6 +609,8 @@ class PatientBreaker(Rule):
 class WithinBounds(Rule):
     """Every queue stays within its bound."""
 
+    reads: ClassVar[tuple[type[Record], ...]] = (Gauged,)
+
     def see(self, record: Record) -> Iterator[str]:
         if isinstance(record, Gauged) and record.value > record.bound:
             yield f"{record.name}: {record.value:g} is over the bound of {record.bound:g}"
@@ -523,6 +624,7 @@ RULES: tuple[type[Rule], ...] = (
     TrueStamps,
     LossAnnounced,
     NoFalseAlarm,
+    BooksTrue,
     OneConnection,
     PacedSubscriptions,
     PatientBackoff,
@@ -538,10 +640,15 @@ class Judge:
     rules: list[Rule]
     violations: list[Violation] = field(factory=list)
     at_s: float = 0.0
+    _by_kind: dict[type[Record], list[Rule]] = field(factory=dict)
 
     def see(self, record: Record) -> None:
         self.at_s = record.at_s
-        for rule in self.rules:
+        kind = type(record)
+        readers = self._by_kind.get(kind)
+        if readers is None:
+            readers = self._by_kind[kind] = [rule for rule in self.rules if kind in rule.reads]
+        for rule in readers:
             for message in rule.see(record):
                 self.break_rule(type(rule).__name__, message)
 

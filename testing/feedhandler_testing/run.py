@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib import metadata
 from random import Random
 from typing import Any
@@ -16,18 +16,21 @@ from attrs import define, evolve, field
 
 from feedhandler_testing.board import PlacedFault
 from feedhandler_testing.clock import EPOCH_NS
+from feedhandler_testing.connection import MockWebSocketConnection
 from feedhandler_testing.faults.base import Fault
 from feedhandler_testing.rules import Judge, Violation, rules_for
 from feedhandler_testing.scenario import Cut, Finish, Inject, Repair, Scenario, Serve, Wait, is_met
 from feedhandler_testing.server import MockWebSocketServer
 from feedhandler_testing.subject import Contract, FeedSubject, MockVenue, Subject, observe
 from feedhandler_testing.trace import (
+    BookTold,
     Delivered,
     Failed,
     Fired,
     Gauged,
     Happened,
     Lost,
+    Made,
     Malformed,
     Moved,
     Placed,
@@ -40,8 +43,14 @@ from feedhandler_testing.trace import (
     Trace,
 )
 
-__all__ = ["Outcome", "ScenarioFailed", "run_scenario", "simulate"]
+__all__ = ["PHASES", "Outcome", "ScenarioFailed", "run_scenario", "simulate"]
 
+PHASES = (
+    "disconnected", "connecting", "subscribing", "live", "reconnecting", "closing", "closed",
+)  # fmt: skip
+"""The states of a subject that are told apart when a fault acts."""
+
+_TRUSTED = frozenset({"verified", "unverifiable"})
 _STATES = frozenset({"connecting", "connected", "reconnecting", "closing"})
 
 
@@ -221,9 +230,13 @@ class _Run:
                 tcp=network != "memory",
                 tls=network == "tls",
                 heartbeat_interval=scenario.heartbeat_s,
+                compressed=scenario.compressed,
                 token="token-1" if scenario.token else None,
             ) as self._server:
                 self._server.observer = self
+                if scenario.channel == "book":
+                    for symbol in scenario.symbols:
+                        self._next_message(symbol)  # so that there is a book to subscribe
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._live)
                     await self._play()
@@ -247,8 +260,9 @@ class _Run:
 
     def _add(self, record: Record) -> None:
         self._trace.add(record)
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        if type(record) is not Delivered and type(record) is not Sent:
+            changed, self._changed = self._changed, trio.Event()
+            changed.set()
 
     def _step(self, text: str) -> None:
         self._add(Stepped(self._now(), text))
@@ -271,6 +285,8 @@ class _Run:
             scenario.settings,
             server.client_ssl_context,
             self._token if scenario.token else None,
+            scenario.channel,
+            scenario.compressed,
         )
         try:
             async with self._subject(mock) as events:
@@ -319,9 +335,10 @@ class _Run:
             self._fresh[record.symbol] = record.number
             ahead_s = self._now() - self._server.now()
             record = evolve(record, received_s=(record.recv_ns - EPOCH_NS) / 1e9 + ahead_s)
-            if record.time_ns is not None:
-                lag_s = (record.recv_ns - record.time_ns) / 1e9
-                self._lag_s = lag_s if self._lag_s is None else max(self._lag_s, lag_s)
+        elif isinstance(record, BookTold):
+            self._messages += 1
+            if record.number is not None and record.trust in _TRUSTED:
+                self._fresh[record.symbol] = record.number
         elif isinstance(record, Moved):
             self._state = record.new
             self._seen.append(record)
@@ -335,6 +352,9 @@ class _Run:
         self._measure()
 
     def _measure(self) -> None:
+        measure_lag = getattr(self._subject, "lag_s", None)
+        if self._scenario.expect.lag_s is not None and measure_lag is not None:
+            self._lag_s = max(self._lag_s or 0.0, measure_lag(self._events))
         if self._gauges is not None and self._events is not None:
             for name, value, bound in self._gauges(self._events):
                 if value > bound:
@@ -428,9 +448,26 @@ class _Run:
     def _is_live(self) -> bool:
         wanted = set(self._scenario.symbols)
         return any(
-            wanted <= set(connection.subscriptions)
+            wanted <= set(self._subscribed(connection))
             for connection in self._server.connections.values()
         )
+
+    def _subscribed(self, connection: MockWebSocketConnection) -> Collection[str]:
+        of_books = self._scenario.channel == "book"
+        return connection.book_subscriptions if of_books else connection.subscriptions
+
+    def _next_message(self, symbol: str) -> dict[str, Any]:
+        if self._scenario.channel == "price":
+            return self._server.prices.next(symbol)
+        message = self._server.next_delta(symbol)
+        self._add(Made(self._now(), symbol, message["sequence"], message["checksum"]))
+        return message
+
+    def _marks(self) -> dict[str, int]:
+        """How far each symbol has come at the venue."""
+        if self._scenario.channel == "price":
+            return dict(self._server.prices.sequences)
+        return {symbol: book.sequence for symbol, book in self._server.books.items()}
 
     async def _wait_live(self) -> bool:
         """Wait until the subject is connected and has subscribed, for a bounded time."""
@@ -453,13 +490,18 @@ class _Run:
         symbols = self._scenario.symbols
         symbol = symbols[self._turn % len(symbols)]
         self._turn += 1
-        message = self._server.prices.next(symbol)
+        message = self._next_message(symbol)
         for connection in list(self._server.connections.values()):
-            if symbol in connection.subscriptions:
-                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    # A peer that does not read is no reason for the venue to stand still.
-                    with trio.move_on_after(1.0):
+            if symbol in self._subscribed(connection):
+                try:
+                    if connection.link.roomy:
                         await connection.send_messages([message])
+                    else:
+                        # A peer that does not read is no reason for the venue to stand still.
+                        with trio.move_on_after(1.0):
+                            await connection.send_messages([message])
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # it is over
 
     async def _recover(self) -> None:
         """The faults are over: within a bound the subject has to deliver what is sent now."""
@@ -468,7 +510,7 @@ class _Run:
         self._hurry.set()
         with trio.move_on_after(self._scenario.recover_s) as limit:
             await self._wait_live()
-            marks = dict(self._server.prices.sequences)
+            marks = self._marks()
             while not self._subject_over.is_set() and not self._is_fresh(marks):
                 await self._send_next()
                 await trio.sleep(0.1)
@@ -507,7 +549,7 @@ class _Run:
             )  # fmt: skip
 
     def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None:
-        self._requests += kind == "subscribe"
+        self._requests += kind.startswith("subscribe")
         self._add(Requested(self._now(), attempt, kind, tuple(symbols)))
 
     def fired(self, placed: PlacedFault, attempt: int) -> None:

@@ -67,7 +67,14 @@ from feedhandler_testing.triggers import (
     Trigger,
 )
 
-__all__ = ["Chooser", "RandomChooser", "draw_fault", "draw_scenario", "random_scenario"]
+__all__ = [
+    "Chooser",
+    "RandomChooser",
+    "draw_fault",
+    "draw_scenario",
+    "is_drawable",
+    "random_scenario",
+]
 
 T = TypeVar("T")
 
@@ -153,12 +160,16 @@ _NOT_DRAWN = frozenset(
 )
 
 
+def is_drawable(kind: type[Fault]) -> bool:
+    """Whether faults of that kind are drawn."""
+    return kind.__name__ not in _NOT_DRAWN and kind.__module__.startswith("feedhandler_testing.")
+
+
 def _drawable(*, cutting: bool = False, connecting: bool | None = None) -> list[type[Fault]]:
     return [
         kind
         for kind in fault_kinds().values()
-        if kind.__name__ not in _NOT_DRAWN
-        and kind.__module__.startswith("feedhandler_testing.")
+        if is_drawable(kind)
         and (connecting is None or connecting == (kind.layer is Layer.CONNECTING))
         and (kind.cuts or not cutting)
     ]
@@ -182,6 +193,23 @@ def draw_fault(choose: Chooser, kind: type[Fault], symbols: Sequence[str]) -> Fa
         else:
             drawn[name] = choose.number(*bounds)
     return kind(**drawn)
+
+
+_TYPICAL: Mapping[type[Fault], Mapping[str, Any]] = MappingProxyType(
+    {
+        Bandwidth: {"bytes_per_s": 2_000.0},
+        MuteSymbol: {"symbol": "ETH-USD"},
+        Reject: {"status": 503},
+    }
+)
+
+
+def typical_fault(kind: type[Fault]) -> Fault:
+    """A fault of that kind, as it is by default, or with a typical value where there is none.
+
+    Raises `TypeError` for a kind with a parameter that has neither.
+    """
+    return kind(**_TYPICAL.get(kind, {}))
 
 
 def _draw_trigger(choose: Chooser, kind: type[Fault], served: int) -> Trigger:

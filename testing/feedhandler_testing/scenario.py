@@ -145,11 +145,12 @@ class Scenario:
     attempt, and the run waits until it was; any other is put in place. After the last step all
     faults end, and within `recover_s` virtual seconds the subject has to be well again.
 
-    With `token` the venue demands a bearer token, which `ExpireToken()` replaces. `heartbeat_s` is
-    how often the venue pings. `settings` are those of `feedhandler.FeedConfig`, as in TOML, for
-    this handler's tests; `consumer_pause_s` is how long the consumer takes for each event, for as
-    long as the faults last. `network` is ``memory``, or ``tcp`` or ``tls`` for what only real
-    sockets can show (in real time, not repeatable).
+    `channel` is what the subject subscribes: prices, or order books. A `compressed` venue sends
+    its messages in gzip. With `token` the venue demands a bearer token, which `ExpireToken()`
+    replaces. `heartbeat_s` is how often the venue pings. `settings` are those of
+    `feedhandler.FeedConfig`, as in TOML, for this handler's tests; `consumer_pause_s` is how long
+    the consumer takes for each event, for as long as the faults last. `network` is ``memory``, or
+    ``tcp`` or ``tls`` for what only real sockets can show (in real time, not repeatable).
 
     Raises `ConfigError` with the path of the first thing that is impossible.
     """
@@ -162,6 +163,8 @@ class Scenario:
     consumer_pause_s: float = field(default=0.0, validator=not_negative)
     heartbeat_s: float | None = None
     token: bool = False
+    channel: str = field(default="price", validator=one_of(("price", "book")))
+    compressed: bool = False
     recover_s: float = field(default=120.0, validator=positive)
     network: str = field(default="memory", validator=one_of(("memory", "tcp", "tls")))
     expect: Expect = Expect()

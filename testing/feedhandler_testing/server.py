@@ -7,6 +7,7 @@ import json
 import ssl
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from random import Random
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from feedhandler.abc import Dialer, DialTarget
 from feedhandler.errors import ConnectionLost, ConnectionRefused, TlsFailed, UsageError
 from feedhandler.model import PriceUpdate
 from feedhandler_testing.board import FaultBoard, Injection, PlacedFault
+from feedhandler_testing.books import MockBook
 from feedhandler_testing.certificates import Certificates
 from feedhandler_testing.checks import check_seed
 from feedhandler_testing.clock import FaultyClock
@@ -48,7 +50,7 @@ class ServerObserver(Protocol):
         """A message of the venue was sent; or, if it is not `intact`, kept back or spoiled."""
 
     def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None:
-        """The client has asked to ``subscribe`` or ``unsubscribe``."""
+        """The client has asked to ``subscribe`` or ``unsubscribe``, or to ``subscribe book`` …"""
 
     def fired(self, placed: PlacedFault, attempt: int) -> None: ...
 
@@ -70,9 +72,11 @@ class MockWebSocketServer:
     what they draw follows `seed`. `clock` is a wall clock for the client, which faults can shift;
     `prices` makes valid messages. `token` is the bearer token that is demanded; others are
     answered with 401. With `auto_ack` the server acknowledges subscriptions in the plain price
-    JSON, refuses `unknown_symbols`, and loses the first `lose_acks` acknowledgements. It pings
-    each connection every `heartbeat_interval` s. `buffer_bytes` bounds what is on its way over a
-    memory stream. `tls` serves over TCP with certificates of its own (needs trustme).
+    JSON, refuses `unknown_symbols`, and loses the first `lose_acks` acknowledgements; one of the
+    channel ``"book"`` is followed by the snapshots of those symbols that have a `MockBook` in
+    `books`. It pings each connection every `heartbeat_interval` s. `buffer_bytes` bounds what is
+    on its way over a memory stream. A `compressed` one sends its messages in gzip, as binary ones.
+    `tls` serves over TCP with certificates of its own (needs trustme).
 
     All its tasks live in the block; leaving it drops what is open.
     """
@@ -87,6 +91,7 @@ class MockWebSocketServer:
         failure_mode: FailureMode | Failure = FailureMode.NONE,
         heartbeat_interval: float | None = None,
         token: str | None = None,
+        compressed: bool = False,
         auto_ack: bool = True,
         unknown_symbols: Collection[str] = (),
         lose_acks: int = 0,
@@ -95,12 +100,15 @@ class MockWebSocketServer:
         check_seed(seed)
         self.seed = seed
         self.token = token
+        self.compressed = compressed
         self.heartbeat_interval = heartbeat_interval
         self.auto_ack = auto_ack
         self.unknown_symbols = frozenset(unknown_symbols)
         self.lose_acks = lose_acks
         self.dialled = 0
         self.accepted = 0
+        self.books: dict[str, MockBook] = {}
+        self._book_rngs: dict[str, Random] = {}
         self.connections: dict[int, MockWebSocketConnection] = {}
         self._tcp = tcp or tls
         self._certificates = Certificates() if tls else None
@@ -378,8 +386,19 @@ class MockWebSocketServer:
         number = int((self.token or "token-0").rpartition("-")[2]) + 1
         self.token = f"token-{number}"
 
-    def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
-        return None
+    def next_snapshot(self, symbol: str, *, ago: int = 0) -> dict[str, Any] | None:
+        return self.books[symbol].snapshot(ago=ago) if symbol in self.books else None
+
+    def next_delta(self, symbol: str) -> dict[str, Any]:
+        """The next change of the symbol's book, drawn at random; makes a book if it has none."""
+        rng = self._book_rngs.get(symbol)
+        if rng is None:
+            rng = self._book_rngs[symbol] = Random(f"{self.seed}/book/{symbol}")
+        if symbol not in self.books:
+            self.books[symbol] = MockBook.drawn(symbol, rng)
+        book = self.books[symbol]
+        book.time_ns = self.clock.true_time_ns()
+        return book.step(rng)
 
     def _tell(self, attempt: int, event: str) -> None:
         self.board.happened(event)
@@ -485,6 +504,7 @@ class MockWebSocketServer:
             path=request.target,
             request_headers=headers,
             board=self.board,
+            compressed=self.compressed,
             on_sent=None if self.observer is None else self._tell_sent,
             on_event=lambda connection, event: self._tell(connection.attempt, event),
         )
@@ -508,29 +528,34 @@ class MockWebSocketServer:
         try:
             request = json.loads(message)
             kind, symbols = request["type"], [str(symbol) for symbol in request["symbols"]]
+            named = {"channel": request["channel"]} if "channel" in request else {}
         except (ValueError, KeyError, TypeError):
             return  # not a request; it waits in the connection's queue
         if kind not in ("subscribe", "unsubscribe"):
             return
         if self.observer is not None:
-            self.observer.requested(connection.attempt, kind, symbols)
+            what = f"{kind} book" if named else kind
+            self.observer.requested(connection.attempt, what, symbols)
         self._tell(connection.attempt, "subscribe")
         known = [symbol for symbol in symbols if symbol not in self.unknown_symbols]
+        subscribed = connection.book_subscriptions if named else connection.subscriptions
         if kind == "subscribe":
-            connection.subscriptions.update(dict.fromkeys(known))
+            subscribed.update(dict.fromkeys(known))
         else:
             for symbol in known:
-                connection.subscriptions.pop(symbol, None)
+                subscribed.pop(symbol, None)
         if self.lose_acks > 0:
             self.lose_acks -= 1
             return
         answers: list[dict[str, Any]] = [
-            {"type": "error", "symbol": symbol, "message": "unknown symbol"}
+            {"type": "error", **named, "symbol": symbol, "message": "unknown symbol"}
             for symbol in symbols
             if symbol in self.unknown_symbols
         ]
         if known:
-            answers.append({"type": f"{kind}d", "symbols": known})
+            answers.append({"type": f"{kind}d", **named, "symbols": known})
+        if kind == "subscribe" and named.get("channel") == "book":
+            answers += [self.books[symbol].snapshot() for symbol in known if symbol in self.books]
         await connection.answer(answers)
         self._tell(connection.attempt, "subscribed")
 

@@ -56,6 +56,11 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         return f"<MemoryStream {state}>"
 
     @property
+    def room(self) -> int:
+        """How many bytes can be sent without waiting."""
+        return self._outgoing.room
+
+    @property
     def closed(self) -> bool:
         """Whether this end is closed, or the connection is broken."""
         return self._closed
@@ -130,8 +135,9 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise ValueError("max_bytes must be at least 1")
         with self._exclusive("_receiving", "another task is receiving from this stream"):
             self._check_closed()
-            await trio.lowlevel.checkpoint()
             pipe = self._incoming
+            if pipe.broken or (not pipe.held and (pipe.buffer or pipe.ended)):
+                await trio.lowlevel.checkpoint()  # else the wait below is one
             while True:
                 if pipe.broken:
                     raise trio.BrokenResourceError

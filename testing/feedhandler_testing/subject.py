@@ -13,6 +13,8 @@ from attrs import field, frozen
 from feedhandler import (
     DEFAULT_POLICIES,
     BackoffConfig,
+    BookDelta,
+    BookSnapshot,
     BreakerConfig,
     DecodeFailed,
     FailureKind,
@@ -20,6 +22,7 @@ from feedhandler import (
     FeedConfig,
     FeedStateChanged,
     Gap,
+    Level,
     OverflowPolicy,
     PriceUpdate,
     PriceVenue,
@@ -29,6 +32,7 @@ from feedhandler import (
 )
 from feedhandler.abc import Clock, Dialer, TokenProvider
 from feedhandler_testing.trace import (
+    BookTold,
     Delivered,
     Lost,
     Malformed,
@@ -40,7 +44,7 @@ from feedhandler_testing.trace import (
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Contract", "FeedSubject", "MockVenue", "Subject", "observe"]
+__all__ = ["Contract", "FeedSubject", "MockVenue", "Subject", "contract_of", "observe"]
 
 
 @frozen
@@ -50,7 +54,8 @@ class MockVenue:
     `dial` makes the streams (`url` names no real host on a memory network); `clock` is the wall
     clock to stamp with, and all chance (jitter, masks, keys) is to be drawn from `rng`, if runs
     are to be repeatable. `settings` are the scenario's. `token` gives the bearer token that is
-    valid now, where one is demanded.
+    valid now, where one is demanded. `channel` is what to subscribe: ``price`` or ``book``;
+    where the venue is `compressed`, data comes as binary messages in gzip.
     """
 
     url: str
@@ -61,17 +66,21 @@ class MockVenue:
     settings: Mapping[str, Any] = field(factory=dict)
     ssl_context: ssl.SSLContext | None = None
     token: TokenProvider | None = None
+    channel: str = "price"
+    compressed: bool = False
 
 
 @frozen(kw_only=True)
 class Contract:
     """What a subject promises, and is held to; `None` where it promises nothing.
 
-    `connections` is how many it may have open at once. `pace_s` is the least time between two
+    `connections` is how many it may have open at once in a roll-over that the venue has asked for,
+    or at any time where it `rolls_over_by_itself`. `pace_s` is the least time between two
     requests, `ack_deadline_s` between two for the same subscription. `close_s` bounds its closing.
     """
 
     connections: int = 1
+    rolls_over_by_itself: bool = False
     backoff: BackoffConfig | None = None
     breaker: BreakerConfig | None = None
     policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES
@@ -100,10 +109,15 @@ def observe(event: object, at_s: float) -> Record | None:
                 at_s, event.symbol, event.sequence, str(event.price), str(event.size),
                 event.side.value, event.venue_time_ns, event.recv_ns, event.epoch,
             )  # fmt: skip
+        case BookSnapshot() | BookDelta():
+            return BookTold(
+                at_s, event.symbol, event.sequence, isinstance(event, BookSnapshot),
+                event.trust.value, _levels(event.bids), _levels(event.asks),
+            )  # fmt: skip
         case Gap():
             return Lost(
                 at_s, event.symbol, event.reason.value, event.from_sequence, event.to_sequence,
-                event.missing,
+                event.missing, event.of_book,
             )  # fmt: skip
         case FeedStateChanged():
             wait_ns = event.next_attempt_ns
@@ -121,6 +135,10 @@ def observe(event: object, at_s: float) -> Record | None:
         case SubscriptionFailed():
             return Refused(at_s, event.error.symbol)
     return None
+
+
+def _levels(levels: Iterable[Level]) -> tuple[str, ...]:
+    return tuple(f"{level.price}:{level.size}" for level in levels)
 
 
 _MERGED_EVENTS = 64  # that stand for what was dropped: gaps by symbol and reason, and a state
@@ -148,6 +166,23 @@ def settings_with(settings: Mapping[str, Any]) -> FeedConfig:
     return feed_config_from_mapping(merged)
 
 
+def contract_of(
+    config: FeedConfig, policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES
+) -> Contract:
+    """What this library's feed promises with that configuration."""
+    return Contract(
+        connections=2 if config.rollover else 1,
+        rolls_over_by_itself=config.rollover and config.connection.max_lifetime_s is not None,
+        backoff=config.backoff,
+        breaker=config.breaker,
+        policies=policies,
+        pace_s=config.subscribe_pace_s,
+        ack_deadline_s=config.ack_deadline_s,
+        asks_silent_again=config.symbol_stale_s is not None,
+        close_s=config.connection.close_timeout_s,
+    )
+
+
 @frozen
 class FeedSubject:
     """This library's own feed: `open_feed(PriceVenue(...))` with the scenario's settings."""
@@ -157,7 +192,7 @@ class FeedSubject:
     @contextlib.asynccontextmanager
     async def __call__(self, mock: MockVenue) -> AsyncIterator[AsyncIterable[Any]]:
         async with open_feed(
-            PriceVenue(mock.url, dial=mock.dial),
+            PriceVenue(mock.url, dial=mock.dial, compression="gzip" if mock.compressed else "none"),
             mock.symbols,
             config=settings_with(mock.settings),
             policies=self.policies,
@@ -165,20 +200,17 @@ class FeedSubject:
             rng=mock.rng,
             ssl_context=mock.ssl_context,
             token=mock.token,
+            channels=[mock.channel],
         ) as feed:
             yield feed
 
     def contract(self, settings: Mapping[str, Any]) -> Contract:
-        config = settings_with(settings)
-        return Contract(
-            backoff=config.backoff,
-            breaker=config.breaker,
-            policies=self.policies,
-            pace_s=config.subscribe_pace_s,
-            ack_deadline_s=config.ack_deadline_s,
-            asks_silent_again=config.symbol_stale_s is not None,
-            close_s=config.connection.close_timeout_s,
-        )
+        return contract_of(settings_with(settings), self.policies)
+
+    def lag_s(self, feed: Any) -> float:
+        """How far behind the venue's clock the feed says that it is, at most so far, in seconds."""
+        lag_ns: int | None = feed.statistics().lag_max_ns
+        return (lag_ns or 0) / 1e9
 
     def gauges(self, feed: Any) -> Iterable[tuple[str, float, float]]:
         # Where reading waits, one read more can be held (see `ConnectionConfig`); where events are

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 
 import attrs
 from attrs import field, frozen
 
 __all__ = [
+    "BookTold",
     "Delivered",
     "Failed",
     "Fired",
     "Gauged",
     "Happened",
     "Lost",
+    "Made",
     "Malformed",
     "Moved",
     "Placed",
@@ -66,8 +70,17 @@ class Sent(Record):
 
 
 @frozen
+class Made(Record):
+    """The venue's book of `symbol` changed: its checksum after message `number`."""
+
+    symbol: str
+    number: int
+    checksum: int
+
+
+@frozen
 class Requested(Record):
-    """The client asked to ``subscribe`` or ``unsubscribe``."""
+    """The client asked to ``subscribe`` or ``unsubscribe``; of books to ``subscribe book`` …"""
 
     attempt: int
     kind: str
@@ -121,6 +134,21 @@ class Delivered(Record):
 
 
 @frozen
+class BookTold(Record):
+    """A snapshot or a delta of a book reached the subject's consumer, with how far to trust it.
+
+    Levels are ``price:size``, as the venue writes them, best first.
+    """
+
+    symbol: str
+    number: int | None
+    whole: bool
+    trust: str
+    bids: tuple[str, ...]
+    asks: tuple[str, ...]
+
+
+@frozen
 class Lost(Record):
     """The subject announced that data of `symbol` (`None`: of any) is missing.
 
@@ -132,6 +160,7 @@ class Lost(Record):
     first: int | None
     last: int | None
     missing: int | None
+    of_book: bool = False
 
 
 @frozen
@@ -199,17 +228,30 @@ class Stepped(Record):
 
 def line_of(record: Record) -> str:
     """One line of text; the same record gives the same line, byte for byte."""
-    fields = attrs.fields(type(record))[1:]
-    told = " ".join(f"{one.name}={_told(getattr(record, one.name))}" for one in fields)
-    return f"{record.at_s:14.6f} {type(record).__name__.lower():9} {told}"
+    kind = type(record)
+    template, values_of = _FORMATS.get(kind) or _format_of(kind)
+    return template % tuple([_told(value) for value in values_of(record)])
 
 
-def _told(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(str(item) for item in value)
+def _format_of(kind: type[Record]) -> tuple[str, Callable[[Record], tuple[object, ...]]]:
+    names = [one.name for one in attrs.fields(kind)]
+    told = " ".join(f"{name}=%s" for name in names[1:])
+    values_of: Callable[[Record], tuple[object, ...]] = operator.attrgetter(*names)
+    return f"%14s {kind.__name__.lower():9} {told}", values_of
+
+
+def _told(value: object) -> object:
+    if isinstance(value, str | int):
+        return value
     if isinstance(value, float):
         return f"{value:.6f}"
-    return "-" if value is None else str(value)
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return "-" if value is None else value
+
+
+_FORMATS = MappingProxyType({kind: _format_of(kind) for kind in Record.__subclasses__()})
+_HASHED_AT_ONCE = 1_000
 
 
 @attrs.define
@@ -223,6 +265,7 @@ class Trace:
     count: int = 0
     _listeners: list[Callable[[Record], None]] = field(factory=list, repr=False)
     _records: deque[Record] = field(init=False, repr=False)
+    _unhashed: list[Record] = field(factory=list, init=False, repr=False)
     _hash: hashlib._Hash = field(factory=hashlib.sha256, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -234,16 +277,23 @@ class Trace:
     def add(self, record: Record) -> None:
         self.count += 1
         self._records.append(record)
-        self._hash.update(line_of(record).encode())
-        self._hash.update(b"\n")
+        self._unhashed.append(record)
+        if len(self._unhashed) >= _HASHED_AT_ONCE:
+            self._update_hash()
         for listener in self._listeners:
             listener(record)
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records)
 
+    def _update_hash(self) -> None:
+        lines = [line_of(record) for record in self._unhashed]
+        self._unhashed.clear()
+        self._hash.update("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+
     @property
     def digest(self) -> str:
+        self._update_hash()
         return self._hash.hexdigest()
 
     def lines(self) -> list[str]:

@@ -7,7 +7,7 @@ whichever is later. `At(2) & Messages(10)` holds when both hold.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -77,6 +77,10 @@ class Trigger:
         """How many messages may still be sent before it is due; `None`: messages don't matter."""
         return None
 
+    def bytes_left(self, moment: Moment) -> int | None:
+        """How many bytes may still be sent before it is due; `None`: bytes don't matter."""
+        return None
+
     @property
     def at(self) -> float | None:
         """When time alone makes it due, in seconds since the fault was set."""
@@ -133,6 +137,9 @@ class Bytes(Trigger):
     def due(self, moment: Moment) -> bool:
         return moment.bytes >= self.count
 
+    def bytes_left(self, moment: Moment) -> int | None:
+        return max(self.count - moment.bytes, 0)
+
 
 @frozen
 class OnConnection(Trigger):
@@ -179,7 +186,12 @@ class All(Trigger):
         return all(trigger.due(moment) for trigger in self.triggers)
 
     def messages_left(self, moment: Moment) -> int | None:
-        left = [trigger.messages_left(moment) for trigger in self.triggers]
+        return self._left(moment, [trigger.messages_left(moment) for trigger in self.triggers])
+
+    def bytes_left(self, moment: Moment) -> int | None:
+        return self._left(moment, [trigger.bytes_left(moment) for trigger in self.triggers])
+
+    def _left(self, moment: Moment, left: Sequence[int | None]) -> int | None:
         others = all(
             trigger.due(moment)
             for trigger, count in zip(self.triggers, left, strict=True)

@@ -12,7 +12,7 @@ from wsproto import ConnectionType
 from wsproto.connection import Connection as WsprotoConnection
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
-from feedhandler._core.frames import FrameSplitter, Opcode, encode_frame
+from feedhandler._core.frames import FrameSplitter, Opcode, encode_frame, remask
 from feedhandler.errors import MessageTooLarge, ProtocolViolation
 
 LIMIT = 70_000
@@ -231,3 +231,22 @@ def test_a_large_message_in_many_reads_is_copied_a_bounded_number_of_times() -> 
         assert splitter.take(messages) is None
     assert messages == [payload]
     assert splitter.pending_bytes == 0
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=300), st.binary(min_size=4, max_size=4)), max_size=4),
+    st.binary(min_size=4, max_size=4),
+)
+def test_masks_are_replaced_and_nothing_else(
+    frames: list[tuple[bytes, bytes]], mask: bytes
+) -> None:
+    frames_given = b"".join(encode_frame(Opcode.BINARY, data, mask=old) for data, old in frames)
+    wanted = b"".join(encode_frame(Opcode.BINARY, data, mask=mask) for data, _ in frames)
+    assert remask(frames_given, lambda: mask) == wanted
+
+
+@pytest.mark.parametrize("size", [125, 126, 65_535, 65_536])
+def test_masks_are_replaced_at_each_form_of_length(size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    frame = encode_frame(Opcode.TEXT, data[:size], mask=b"abcd")
+    assert remask(frame, lambda: b"wxyz") == encode_frame(Opcode.TEXT, data[:size], mask=b"wxyz")

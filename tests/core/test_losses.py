@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from feedhandler import (
+    BookDelta,
     ConnectionState,
     FeedStateChanged,
     Gap,
@@ -42,6 +43,18 @@ def test_losses_of_a_symbol_become_one_gap() -> None:
     ]
     assert not losses
     assert losses.take() == []
+
+
+def test_the_losses_of_a_book_are_told_apart() -> None:
+    losses = Losses()
+    deltas = [BookDelta("A", (), (), n, None, n, "v", 1) for n in (901, 902)]
+    losses.add([price("A", 3, 30), *deltas, price("A", 4, 40)], GapReason.OVERFLOW)
+    told = [
+        (g.of_book, g.from_sequence, g.to_sequence, g.missing)
+        for g in losses.take()
+        if isinstance(g, Gap)
+    ]
+    assert told == [(False, 3, 4, 2), (True, 901, 902, 2)]
 
 
 def test_a_dropped_gap_is_not_forgotten_and_unknown_bounds_stay_unknown() -> None:

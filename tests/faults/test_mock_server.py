@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
@@ -36,6 +37,7 @@ from feedhandler_testing import (
     FailureMode,
     MalformedData,
     MemoryStream,
+    MockBook,
     MockWebSocketConnection,
     MockWebSocketServer,
     Refusal,
@@ -296,6 +298,39 @@ async def test_subscriptions_are_acknowledged_refused_and_forgotten(
             await client.send(ignored)
         await client.send('{"type":"subscribe","symbols":["B"]}')
         assert json.loads(await anext(client)) == {"type": "subscribed", "symbols": ["B"]}
+
+
+async def test_a_book_subscription_is_followed_by_the_snapshots_that_there_are(
+    autojump_clock: MockClock,
+) -> None:
+    async with MockWebSocketServer(unknown_symbols=["X"]) as server, client_of(server) as client:
+        book = server.books["A"] = MockBook("A", {"1": "2"}, sequence=4)
+        await client.connect()
+        named = {"channel": "book", "symbols": ["X", "B", "A"]}
+        await client.send(json.dumps({"type": "subscribe", **named}))
+        assert [json.loads(await anext(client)) for _ in range(3)] == [
+            {"type": "error", "channel": "book", "symbol": "X", "message": "unknown symbol"},
+            {"type": "subscribed", "channel": "book", "symbols": ["B", "A"]},
+            book.snapshot(),
+        ]
+        assert not (await server.next_connection()).subscriptions, "those are of prices"
+
+
+def test_a_mock_book_tells_what_it_holds() -> None:
+    book = MockBook("A", {"1": "2", "1.5": "3"}, {"2": "1"}, sequence=4)
+    assert book.snapshot() == {
+        "type": "snapshot", "symbol": "A", "sequence": 4,
+        "bids": [["1.5", "3"], ["1", "2"]], "asks": [["2", "1"]],
+        "checksum": zlib.crc32(b"1.5:3|1:2|2:1"), "time": 1_700_000_000_000_000_000,
+    }  # fmt: skip
+    delta = book.delta({"1.50": "0"}, {"2.0": "7"})
+    assert (delta["sequence"], delta["bids"], delta["asks"]) == (5, [["1.50", "0"]], [["2.0", "7"]])
+    assert delta["checksum"] == book.checksum == zlib.crc32(b"1:2|2.0:7")
+    replaced = book.replace({"7": "1"}, {})
+    assert (replaced["type"], replaced["sequence"], book.bids) == ("snapshot", 6, [("7", "1")])
+    book.checked = False
+    assert book.snapshot()["checksum"] is None
+    assert repr(book) == "<MockBook A sequence=6>"
 
 
 async def test_raw_bytes_and_frames_go_out_as_they_are() -> None:

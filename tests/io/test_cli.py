@@ -27,7 +27,7 @@ from feedhandler.handler import open_feed
 from feedhandler.model import Gap, PriceUpdate
 from feedhandler.recording import Record, RecordingWriter, read_recording
 from feedhandler.venues.price import PriceVenue
-from feedhandler_testing import MockWebSocketServer, price_message
+from feedhandler_testing import MockBook, MockWebSocketServer, price_message
 
 COMMANDS = ("demo", "replay", "record", "watch")
 
@@ -218,6 +218,20 @@ async def test_the_live_table_has_a_row_for_each_symbol() -> None:
 
 
 # --- replay --------------------------------------------------------------------------------------
+
+
+async def test_the_live_table_shows_the_best_bid_of_a_book(autojump_clock: MockClock) -> None:
+    async with MockWebSocketServer() as server:
+        book = server.books["A"] = MockBook("A", {"9.50": "1"}, {"11": "3"})
+        venue = PriceVenue(server.url, dial=server.dial)
+        async with open_feed(venue, ["A"], channels=["book"]) as feed:
+            board = Board(feed, "the title")
+            connection = await server.next_connection()
+            await trio.testing.wait_all_tasks_blocked()
+            await connection.send(json.dumps({**book.delta({"9.75": "2"}), "sequence": 3}))
+            lines = [board.take(await anext(feed)) for _ in range(4)]
+            assert str(board.rows["A"].price) == "9.50"
+            assert lines[-1] == "gap: A book sequence, sequence 1..2"
 
 
 def test_replay_ends_with_counts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from random import Random
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from feedhandler import (
     WebSocketClient,
     open_feed,
 )
+from feedhandler.abc import DialTarget
 from feedhandler_testing import MockWebSocketServer, Refusal
 
 QUIET = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=None)
@@ -372,3 +374,43 @@ async def test_bad_messages_keep_a_half_open_circuit_from_closing(
                 await trio.testing.wait_all_tasks_blocked()
             opened.append(trio.current_time())
         assert opened == [0.0, 10.0, 30.0, 70.0]
+
+
+async def test_masks_and_keys_come_from_the_generator(autojump_clock: MockClock) -> None:
+    """The same generator, the same bytes on the wire: a run is a function of its seed."""
+
+    async def sent_by(seed: int) -> bytes:
+        sent = bytearray()
+
+        async def dial(target: DialTarget) -> trio.abc.Stream:
+            stream = await server.dial(target)
+            send_all = stream.send_all
+
+            class Tapped(trio.abc.Stream):
+                async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+                    sent.extend(data)
+                    await send_all(data)
+
+                async def wait_send_all_might_not_block(self) -> None:
+                    await stream.wait_send_all_might_not_block()
+
+                async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+                    return await stream.receive_some(max_bytes)
+
+                async def aclose(self) -> None:
+                    await stream.aclose()
+
+            return Tapped()
+
+        async with MockWebSocketServer() as server:
+            client = WebSocketClient(server.url, dial=dial, rng=Random(seed))
+            async with client:
+                await client.connect()
+                await client.send("one")
+                await client.send(b"two" * 50)
+                connection = await server.next_connection()
+                assert [await connection.receive() for _ in range(2)] == ["one", b"two" * 50]
+        return bytes(sent)
+
+    assert await sent_by(1) == await sent_by(1)
+    assert await sent_by(1) != await sent_by(2)

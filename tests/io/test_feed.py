@@ -245,7 +245,7 @@ async def test_a_silent_symbol_is_subscribed_anew(autojump_clock: MockClock) -> 
 async def test_an_application_ping_is_answered_and_a_notice_is_followed(
     autojump_clock: MockClock, server: MockWebSocketServer
 ) -> None:
-    async with open_prices(server) as feed:
+    async with open_prices(server, config=FeedConfig(rollover=False)) as feed:
         connection = await server.next_connection()
         await connection.receive()
         await connection.send('{"type":"ping","id":42}')

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from random import Random
-from typing import assert_type
+from typing import Any, assert_type
 
 import trio
 
@@ -14,6 +14,10 @@ from feedhandler import (
     DEFAULT_POLICIES,
     BackoffConfig,
     Batch,
+    BookDelta,
+    BookShelf,
+    BookSnapshot,
+    BookTop,
     CircuitBreaker,
     CircuitBreakerClient,
     CircuitBreakerMetrics,
@@ -33,6 +37,8 @@ from feedhandler import (
     FeedStatistics,
     Gap,
     GapReason,
+    Level,
+    OrderBook,
     OverflowPolicy,
     PriceParser,
     PriceUpdate,
@@ -44,17 +50,28 @@ from feedhandler import (
     SubscriptionFailed,
     Trade,
     Transition,
+    Trust,
     WebSocketClient,
     dial_tcp,
     feed_config_from_mapping,
     open_feed,
     venue_by_name,
 )
-from feedhandler.abc import Clock, Dialer, DialTarget, Ignored, Subscription, TokenProvider, Venue
+from feedhandler.abc import (
+    BookVenue,
+    Clock,
+    Dialer,
+    DialTarget,
+    Ignored,
+    Subscription,
+    TokenProvider,
+    Venue,
+)
 from feedhandler.recording import Record, RecordingWriter, read_recording
 from feedhandler_testing import (
     Disconnect,
     FailureMode,
+    MockBook,
     MockWebSocketConnection,
     MockWebSocketServer,
     VirtualClock,
@@ -73,7 +90,12 @@ async def consume(feed: Feed) -> None:
                 assert_type(event.recv_ns, int)
             case Quote():
                 assert_type(event.bid, Decimal | None)
+            case BookSnapshot() | BookDelta():
+                assert_type(event.bids, tuple[Level, ...])
+                assert_type(event.trust, Trust)
+                assert_type(feed.book(event.symbol), BookTop | None)
             case Gap():
+                assert_type(event.of_book, bool)
                 assert_type(event.reason, GapReason)
                 assert_type(event.symbol, str | None)
             case FeedStateChanged():
@@ -118,6 +140,19 @@ async def embed(context: ssl.SSLContext) -> None:
             await consume(feed)
         except RetriesExhausted as error:
             print(error.causes)
+
+
+async def books(extra: Subscriber, book: OrderBook) -> None:
+    shelf = BookShelf()
+    async for events in extra.batches():
+        shelf.fold(events)
+    top = shelf.top("A", depth=None)
+    if top is not None and top.best_bid is not None:
+        assert_type(top.best_bid, Level)
+        assert_type(top.spread, Decimal | None)
+    book.apply([Level(Decimal(1), Decimal(2))], [])
+    assert_type(book.cumulative_size(Side.BUY, Decimal(1)), Decimal)
+    assert_type([*book.bids()], list[Level])
 
 
 async def many(venues: Sequence[Venue]) -> None:
@@ -171,6 +206,7 @@ async def my_token() -> str:
 
 venue: Venue = MyVenue()
 known: list[Venue] = [Coinbase(), PriceVenue("ws://host/"), venue_by_name("coinbase")]
+with_books: BookVenue = PriceVenue("ws://host/", book_levels=100)
 clock: Clock = MyClock()
 dialer: Dialer = my_dial
 provider: TokenProvider = my_token
@@ -224,4 +260,6 @@ async def kit() -> AsyncIterator[MockWebSocketConnection]:
         yield await server.next_connection()
         await server.send_price_update({"symbol": "A"})
         server.simulate_drop(1)
+        server.books["A"] = MockBook("A", {"1.5": "2"})
+        assert_type(server.books["A"].delta({"1.5": "0"}), dict[str, Any])
         assert_type(price_message("A", "1.5", 1), str)

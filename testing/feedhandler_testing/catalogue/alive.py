@@ -11,6 +11,7 @@ from feedhandler_testing.faults import (
     CutMessage,
     End,
     HalfOpen,
+    HangDial,
     MuteSymbol,
     NoCloseReply,
     NoPong,
@@ -89,11 +90,13 @@ ALIVE = (
         ),
     ),
     Entry(
-        17, "the first connection after an outage is cut short", "the next one is a probe as well",
+        17, "after an outage a planned roll-over is cut short, in the middle of a probe",
+        "the probe's leave is given back, and the next attempt is a probe as well",
         Scenario(
             name="probe-cut-short",
-            steps=[*[Refuse()] * 5, Inject(Notice("not yet")), Serve(20)],
-            expect=Expect(failures=["refused"] * 5 + ["forced"], connections=2),
+            steps=[*[Refuse()] * 5, Serve(1), Cut(Notice("not here")), HangDial(), Cut(Reset()),
+                   Serve(10)],
+            expect=Expect(failures=["refused"] * 5 + ["reset"], connections=2),
         ),
     ),
     Entry(
@@ -105,14 +108,24 @@ ALIVE = (
             expect=Expect(failures=["peer_closed"], messages=13, connections=2),
         ),
     ),
+    Entry(
+        17, "a forced cut after 24 hours", "the new connection delivers before the old one goes",
+        Scenario(
+            name="24-hours", symbols=["BTC-USD"],
+            settings={"connection": {"max_lifetime_s": 84_600.0, "heartbeat_interval_s": 300.0,
+                                     "pong_deadline_s": 700.0, "frame_stale_s": 900.0}},
+            steps=[Serve(2_920, interval_s=30.0)],
+            expect=Expect(connections=2, lossless=True),
+        ),
+    ),
     _closed(18, 1001, "going away", "reconnect: a clean close is not an end", "peer_closed"),
     _closed(19, 1000, "", "reconnect", "peer_closed"),
     Entry(
         20, "Close 1012, then minutes of downtime", "a slower curve",
         Scenario(
             name="service-restart", recover_s=600,
-            steps=[Serve(10), Inject(Close(1012, "restart")), Inject(Refuse(), times=0, for_s=180),
-                   Serve(10)],
+            steps=[Serve(10), Inject(Refuse(), times=0, for_s=180), Cut(Close(1012, "restart")),
+                   Wait(200), Serve(10)],
             expect=Expect(failures=["maintenance", "refused"], connections=2),
         ),
     ),
@@ -164,6 +177,14 @@ ALIVE = (
         ),
     ),
     Entry(
+        28, "a notice in the stream: maintenance", "planned roll-over, nothing lost, nothing twice",
+        Scenario(
+            name="maintenance-notice",
+            steps=[Inject(Notice("maintenance"), Messages(20)), Serve(100)],
+            expect=Expect(connections=2, lossless=True),
+        ),
+    ),
+    Entry(
         29, "half-open: the peer is gone, and no packet says so", "pong deadline",
         Scenario(
             name="half-open",
@@ -192,7 +213,7 @@ ALIVE = (
         Scenario(
             name="session-expired", token=True,
             steps=[Serve(10), Cut(Notice("session expired")), Serve(10)],
-            expect=Expect(connections=2),
+            expect=Expect(connections=2, lossless=True),
         ),
     ),
     Entry(

@@ -1,4 +1,4 @@
-"""Failures 46 to 61: sequences, subscriptions and time; those of books are in `books`."""
+"""Failures 46 to 61: sequences, books, subscriptions and time."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from feedhandler_testing.faults import (
     BackwardTimestamps,
     ClockJump,
     ClockSkew,
+    CrossedBook,
     DataBeforeAck,
     Duplicate,
     EpochTimestamps,
     Latency,
+    LateSnapshot,
     LostAck,
     RefuseSubscription,
     Reorder,
     Reset,
     SequenceGap,
+    SnapshotInStream,
+    StaleSnapshot,
+    WrongChecksum,
 )
 from feedhandler_testing.scenario import Cut, Expect, Inject, Scenario, Serve, Wait
 from feedhandler_testing.triggers import At, Messages
@@ -51,6 +56,54 @@ DATA = (
             name="reordered", symbols=["BTC-USD"],
             steps=[Inject(Reorder(), Messages(10)), Serve(40)],
             expect=Expect(gaps=["sequence"], connections=1),
+        ),
+    ),
+    Entry(
+        48, "a snapshot older than the deltas", "wait for a newer one",
+        Scenario(
+            name="stale-snapshot", channel="book",
+            steps=[Serve(10), Inject(StaleSnapshot(3)), Cut(Reset()), Serve(60)],
+            expect=Expect(connections=2, requests=3),
+        ),
+    ),
+    Entry(
+        49, "a snapshot newer than deltas that wait", "the old deltas are discarded",
+        Scenario(
+            name="newer-snapshot", channel="book",
+            steps=[Inject(SequenceGap(2), Messages(10)), Inject(Latency(1.5), for_s=10), Serve(60)],
+            expect=Expect(connections=1, gaps=["sequence"]),
+        ),
+    ),
+    Entry(
+        50, "a race between the snapshot and the stream", "deltas are buffered around it",
+        Scenario(
+            name="snapshot-race", channel="book",
+            steps=[Inject(LateSnapshot(2.0)), Serve(60)],
+            expect=Expect(connections=1),
+        ),
+    ),
+    Entry(
+        51, "a snapshot in mid-stream", "it replaces the book; no ghost levels",
+        Scenario(
+            name="snapshot-in-stream", channel="book",
+            steps=[Inject(SnapshotInStream(), Messages(10), times=3, every=4), Serve(60)],
+            expect=Expect(connections=1),
+        ),
+    ),
+    Entry(
+        52, "a checksum that does not fit, in one market", "that market only is asked for anew",
+        Scenario(
+            name="wrong-checksum", channel="book",
+            steps=[Inject(WrongChecksum(), Messages(10)), Serve(60)],
+            expect=Expect(connections=1, gaps=["checksum"], requests=2),
+        ),
+    ),
+    Entry(
+        53, "a crossed book", "suspect, asked for anew",
+        Scenario(
+            name="crossed-book", channel="book",
+            steps=[Inject(CrossedBook(), Messages(10)), Serve(60)],
+            expect=Expect(connections=1, gaps=["crossed"], requests=2),
         ),
     ),
     Entry(

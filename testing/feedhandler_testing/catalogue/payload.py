@@ -10,6 +10,7 @@ from feedhandler_testing.faults import (
     ExtraField,
     Fragments,
     FrameInside,
+    InflationBomb,
     InvalidUtf8,
     MissingField,
     Oversize,
@@ -76,6 +77,14 @@ PAYLOAD = (
             name="corrupt-compression",
             steps=[Inject(ReservedBits(4), _FIFTH), Serve(20)],
             expect=Expect(failures=["protocol_error"], close_codes=[1002], connections=2),
+        ),
+    ),
+    Entry(
+        41, "the venue compresses its messages itself", "inflated, with a bound on the size",
+        Scenario(
+            name="compressed-payload",
+            compressed=True, steps=[Inject(InflationBomb(), Messages(20)), Serve(60)],
+            expect=Expect(connections=1, malformed=1),
         ),
     ),
     Entry(

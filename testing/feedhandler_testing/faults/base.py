@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Act",
+    "ByteConnection",
+    "ByteLink",
     "Chunk",
     "Fault",
     "Frame",
     "Later",
     "Layer",
     "Payload",
+    "Timed",
     "Way",
     "World",
     "fault_kinds",
@@ -56,13 +59,14 @@ class Way(enum.Enum):
 class Chunk:
     """Bytes on their way, which arrive `delay_s` after those before them could.
 
-    `control` marks frames that are no data. After it, the stream may be `end`ed or `reset`.
+    `control` marks frames that are no data. After it, the stream may be `end`ed or `reset`, or
+    this direction alone is over (`eof`), as its sender has said.
     """
 
     data: bytes
     delay_s: float = 0.0
     control: bool = False
-    then: Literal["", "end", "reset"] = ""
+    then: Literal["", "end", "reset", "eof"] = ""
 
 
 @frozen
@@ -81,12 +85,16 @@ class Later:
     delay_s: float
 
 
-class World(Protocol):
-    """What a fault can see of the server that it acts on."""
+class Timed(Protocol):
+    """What faults of the bytes can see of what they act on."""
 
     def now(self) -> float:
         """Seconds since the server was started."""
         ...
+
+
+class World(Timed, Protocol):
+    """What a fault can see of the server that it acts on."""
 
     def next_price(self, symbol: str) -> dict[str, Any]:
         """The next valid price message of `symbol`."""
@@ -96,8 +104,63 @@ class World(Protocol):
         """Demand another bearer token from now on."""
         ...
 
-    def next_snapshot(self, symbol: str) -> dict[str, Any] | None:
-        """A snapshot of the symbol's book as it stands, where the server has one."""
+    def next_snapshot(self, symbol: str, *, ago: int = 0) -> dict[str, Any] | None:
+        """A snapshot of the symbol's book as it was `ago` messages ago, where there is one."""
+        ...
+
+
+class ByteLink(Protocol):
+    """The two directions of a connection, as the faults of the bytes see them.
+
+    `linger_s` is by how many seconds the end of the stream comes late.
+    """
+
+    linger_s: float
+
+    def hold(self, way: Way, *, data_only: bool) -> None:
+        """Keep bytes back; each call needs its `release()`."""
+        ...
+
+    def release(self, way: Way, *, data_only: bool) -> None:
+        """Let them go again."""
+        ...
+
+
+class ByteConnection(Protocol):
+    """What the faults of the bytes act on: a connection of the mock server, or of the proxy.
+
+    `attempt` is the number of the client's attempt to connect, `sent` counts messages and
+    `bytes_sent` bytes to the client; while `silent`, nothing leaves for the client.
+    """
+
+    attempt: int
+    sent: int
+    bytes_sent: int
+    silent: bool
+
+    @property
+    def link(self) -> ByteLink: ...
+
+    def drop(self) -> None:
+        """Reset it: what is on its way is lost."""
+        ...
+
+    async def end(self) -> None:
+        """End the stream; what was sent arrives."""
+        ...
+
+    def start_later(
+        self, delay_s: float, act: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
+        """Call `act` in `delay_s` seconds, if the connection lives then."""
+        ...
+
+    def stop_reading(self, *, stopped: bool = True) -> None:
+        """Read nothing from the client, or go on reading."""
+        ...
+
+    async def wait_received(self) -> None:
+        """Wait until what was sent has left for the client; not for what a fault holds."""
         ...
 
 

@@ -7,16 +7,13 @@ which.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from attrs import evolve, field, frozen
 
 from feedhandler.errors import ConnectionRefused
 from feedhandler_testing.checks import at_least, not_negative, one_of, positive
-from feedhandler_testing.faults.base import Act, Chunk, Fault, Layer, Way
-
-if TYPE_CHECKING:
-    from feedhandler_testing.connection import MockWebSocketConnection
+from feedhandler_testing.faults.base import Act, ByteConnection, Chunk, Fault, Layer, Way
 
 __all__ = [
     "Bandwidth",
@@ -88,13 +85,15 @@ class Slicer(Fault):
 
     layer: ClassVar[Layer] = Layer.BYTES
     lasting: ClassVar[bool] = True
+    delays: ClassVar[bool] = True
 
     size: int = field(default=16, validator=at_least(1))
     variation: int = field(default=0, validator=at_least(0), kw_only=True)
     delay_s: float = field(default=0.0, validator=not_negative, kw_only=True)
+    way: _Ways = field(default="to_client", validator=one_of(_WAYS), kw_only=True)
 
     def carry(self, act: Act, chunk: Chunk, way: Way) -> Sequence[Chunk] | None:
-        if way is not Way.TO_CLIENT or len(chunk.data) <= 1:
+        if self.way not in (way.value, "both") or len(chunk.data) <= 1:
             return None
         pieces: list[Chunk] = []
         begin = 0
@@ -130,11 +129,11 @@ class Stall(Fault):
     def _ways(self) -> list[Way]:
         return [way for way in Way if self.way in (way.value, "both")]
 
-    def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def begin(self, act: Act, connection: ByteConnection) -> None:
         for way in self._ways():
             connection.link.hold(way, data_only=self.pongs)
 
-    def end(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def end(self, act: Act, connection: ByteConnection) -> None:
         for way in self._ways():
             connection.link.release(way, data_only=self.pongs)
 
@@ -146,10 +145,10 @@ class Mute(Fault):
     layer: ClassVar[Layer] = Layer.BYTES
     lasting: ClassVar[bool] = True
 
-    def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def begin(self, act: Act, connection: ByteConnection) -> None:
         connection.silent = True
 
-    def end(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def end(self, act: Act, connection: ByteConnection) -> None:
         connection.silent = False
 
 
@@ -161,7 +160,7 @@ class HalfOpen(Fault):
     delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
-    def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def begin(self, act: Act, connection: ByteConnection) -> None:
         for way in Way:
             connection.link.hold(way, data_only=False)
 
@@ -177,11 +176,11 @@ class Partition(Fault):
     async def dial(self, act: Act) -> None:
         await act.over.wait()
 
-    def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def begin(self, act: Act, connection: ByteConnection) -> None:
         for way in Way:
             connection.link.hold(way, data_only=False)
 
-    def end(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def end(self, act: Act, connection: ByteConnection) -> None:
         for way in Way:
             connection.link.release(way, data_only=False)
 
@@ -196,7 +195,7 @@ class HoldThenCut(Fault):
 
     after_s: float = field(default=5.0, validator=not_negative)
 
-    async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
+    async def strike(self, act: Act, connection: ByteConnection) -> None:
         connection.link.hold(Way.TO_CLIENT, data_only=False)
         connection.start_later(self.after_s, connection.end)
 
@@ -209,10 +208,10 @@ class WithholdReads(Fault):
     delays: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
 
-    def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def begin(self, act: Act, connection: ByteConnection) -> None:
         connection.stop_reading()
 
-    def end(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def end(self, act: Act, connection: ByteConnection) -> None:
         connection.stop_reading(stopped=False)
 
 
@@ -225,16 +224,16 @@ class SlowClose(Fault):
 
     delay_s: float = field(default=5.0, validator=not_negative)
 
-    def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def begin(self, act: Act, connection: ByteConnection) -> None:
         connection.link.linger_s = self.delay_s
 
-    def end(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def end(self, act: Act, connection: ByteConnection) -> None:
         connection.link.linger_s = 0.0
 
 
 @frozen
 class LimitData(Fault):
-    """The stream ends after `count` more bytes, wherever that is."""
+    """The stream ends after `count` more bytes in one direction, wherever that is."""
 
     layer: ClassVar[Layer] = Layer.BYTES
     lasting: ClassVar[bool] = True
@@ -243,12 +242,13 @@ class LimitData(Fault):
     how: Literal["end", "reset"] = field(
         default="end", validator=one_of(("end", "reset")), kw_only=True
     )
+    way: _Ways = field(default="to_client", validator=one_of(_WAYS), kw_only=True)
 
     def carry(self, act: Act, chunk: Chunk, way: Way) -> Sequence[Chunk] | None:
-        if way is not Way.TO_CLIENT:
+        if self.way not in (way.value, "both"):
             return None
-        left = act.memory.setdefault("left", self.count)
-        act.memory["left"] = left - len(chunk.data)
+        left = act.memory.setdefault(way.value, self.count)
+        act.memory[way.value] = left - len(chunk.data)
         if left > len(chunk.data):
             return None
         return [evolve(chunk, data=chunk.data[: max(left, 0)], then=self.how)]
@@ -263,7 +263,7 @@ class Reset(Fault):
 
     lose: bool = False
 
-    async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
+    async def strike(self, act: Act, connection: ByteConnection) -> None:
         if not self.lose:
             # A reset loses what is on its way, and that could be the answer to the handshake.
             await connection.wait_received()
@@ -277,7 +277,7 @@ class End(Fault):
     layer: ClassVar[Layer] = Layer.BYTES
     cuts: ClassVar[bool] = True
 
-    async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
+    async def strike(self, act: Act, connection: ByteConnection) -> None:
         await connection.wait_received()
         await connection.end()
 
@@ -290,9 +290,9 @@ class Down(Fault):
     lasting: ClassVar[bool] = True
 
     async def dial(self, act: Act) -> None:
-        raise ConnectionRefused("the mock is down")
+        raise ConnectionRefused("the venue is down")
 
-    async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
+    async def strike(self, act: Act, connection: ByteConnection) -> None:
         connection.drop()
 
 
@@ -308,13 +308,13 @@ class Crash(Fault):
     lasting: ClassVar[bool] = True
 
     async def dial(self, act: Act) -> None:
-        raise ConnectionRefused("the mock has crashed")
+        raise ConnectionRefused("the venue has crashed")
 
-    def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def begin(self, act: Act, connection: ByteConnection) -> None:
         for way in Way:
             connection.link.hold(way, data_only=False)
 
-    def end(self, act: Act, connection: MockWebSocketConnection) -> None:
+    def end(self, act: Act, connection: ByteConnection) -> None:
         connection.drop()
 
 
@@ -326,9 +326,10 @@ class CorruptBits(Fault):
     taints: ClassVar[bool] = True
 
     bits: int = field(default=1, validator=at_least(1))
+    way: _Ways = field(default="to_client", validator=one_of(_WAYS), kw_only=True)
 
     def carry(self, act: Act, chunk: Chunk, way: Way) -> Sequence[Chunk] | None:
-        if way is not Way.TO_CLIENT or not chunk.data:
+        if self.way not in (way.value, "both") or not chunk.data:
             return None
         data = bytearray(chunk.data)
         for _ in range(self.bits):
@@ -343,8 +344,10 @@ class DuplicateBytes(Fault):
     layer: ClassVar[Layer] = Layer.BYTES
     taints: ClassVar[bool] = True
 
+    way: _Ways = field(default="to_client", validator=one_of(_WAYS), kw_only=True)
+
     def carry(self, act: Act, chunk: Chunk, way: Way) -> Sequence[Chunk] | None:
-        if way is not Way.TO_CLIENT or not chunk.data:
+        if self.way not in (way.value, "both") or not chunk.data:
             return None
         return [evolve(chunk, then=""), chunk]
 
@@ -357,9 +360,10 @@ class DropBytes(Fault):
     taints: ClassVar[bool] = True
 
     count: int = field(default=1, validator=at_least(1))
+    way: _Ways = field(default="to_client", validator=one_of(_WAYS), kw_only=True)
 
     def carry(self, act: Act, chunk: Chunk, way: Way) -> Sequence[Chunk] | None:
-        if way is not Way.TO_CLIENT or not chunk.data:
+        if self.way not in (way.value, "both") or not chunk.data:
             return None
         begin = act.rng.randrange(len(chunk.data))
         return [evolve(chunk, data=chunk.data[:begin] + chunk.data[begin + self.count :])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,7 +29,9 @@ __all__ = [
     "ExtraField",
     "FrameInside",
     "HtmlMessage",
+    "InflationBomb",
     "LateAck",
+    "LateSnapshot",
     "LostAck",
     "MissingField",
     "MuteSymbol",
@@ -191,6 +194,21 @@ class ExtraField(Fault):
         return [{**message, self.name: {"new": [1, 2]}}] if _is_data(message) else None
 
 
+@frozen
+class InflationBomb(Fault):
+    """A compressed message (gzip, RFC 1952) inflates to `size` bytes."""
+
+    layer: ClassVar[Layer] = Layer.VENUE
+
+    size: int = field(default=64 << 20, validator=at_least(1))
+
+    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
+        if not _is_data(message):
+            return None
+        # A fixed time in its header: the same bytes in each run.
+        return [gzip.compress(_text(message).encode() + b" " * self.size, mtime=0)]
+
+
 # --- the sequence ---
 
 
@@ -274,12 +292,25 @@ class StaleSnapshot(Fault):
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if message.get("type") != "snapshot":
             return None
-        return [{**message, "sequence": message["sequence"] - self.by}]
+        old = act.world.next_snapshot(message["symbol"], ago=self.by)
+        return None if old is None else [old]
+
+
+@frozen
+class LateSnapshot(Fault):
+    """A snapshot comes `delay_s` late, and deltas that follow it come before it."""
+
+    layer: ClassVar[Layer] = Layer.VENUE
+
+    delay_s: float = field(default=1.0, validator=positive)
+
+    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
+        return [Later(message, self.delay_s)] if message.get("type") == "snapshot" else None
 
 
 @frozen
 class SnapshotInStream(Fault):
-    """A snapshot comes in the middle of the deltas."""
+    """A snapshot comes in the middle of the deltas, after one of them."""
 
     layer: ClassVar[Layer] = Layer.VENUE
 
@@ -287,7 +318,7 @@ class SnapshotInStream(Fault):
         if message.get("type") != "delta":
             return None
         snapshot = act.world.next_snapshot(message["symbol"])
-        return None if snapshot is None else [snapshot]
+        return None if snapshot is None else [message, snapshot]
 
 
 @frozen

@@ -23,6 +23,7 @@ class Mutant:
 
 
 _SUPERVISOR = "_io/supervisor.py"
+_ATTEMPT = "_io/attempt.py"
 _CONNECTION = "_io/connection.py"
 _WIRE = "_io/wire.py"
 _FEED = "_io/feed.py"
@@ -32,6 +33,7 @@ _BREAKER = "_core/breaker.py"
 _BACKOFF = "_core/backoff.py"
 _LIVENESS = "_core/liveness.py"
 _BOOK = "_core/subscriptions.py"
+_OVERLAP = "_core/overlap.py"
 _SEQUENCE = "_core/sequence.py"
 _FAILURE = "_core/failure.py"
 _PRICE = "venues/price.py"
@@ -49,8 +51,12 @@ MUTANTS = (
         "backoff-reset-on-connect",
         "a venue that accepts and drops at once is hammered ten times a second",
         _SUPERVISOR,
-        "self.reconnection.established(now=trio.current_time())",
-        "self.reconnection.proved()",
+        "    def _opened(self) -> None:\n"
+        "        self.epoch += 1\n"
+        "        self.reconnection.established(now=trio.current_time())\n",
+        "    def _opened(self) -> None:\n"
+        "        self.epoch += 1\n"
+        "        self.reconnection.proved()\n",
     ),
     Mutant(
         "wait-skipped",
@@ -104,8 +110,8 @@ MUTANTS = (
     Mutant(
         "permit-not-given-back",
         "after a probe that was cut short the circuit never lets anyone pass again",
-        _SUPERVISOR,
-        "                breaker.release(self._permit, now=trio.current_time())\n",
+        _ATTEMPT,
+        "                breaker.release(self.permit, now=trio.current_time())\n",
         "",
     ),
     Mutant(
@@ -153,7 +159,7 @@ MUTANTS = (
     Mutant(
         "token-asked-once",
         "after the token has expired no reconnect works",
-        _SUPERVISOR,
+        _ATTEMPT,
         "token = await token()",
         "token = self._token = await token()",
     ),
@@ -348,8 +354,8 @@ MUTANTS = (
         "malformed-gap-missing",
         "a message that could not be read is not announced as lost",
         _FEED,
-        "        events.append(\n            Gap(None, GapReason.MALFORMED,",
-        "        Event and (\n            Gap(None, GapReason.MALFORMED,",
+        "        events += told\n",
+        "        events += told[:1]\n",
     ),
     Mutant(
         "hole-off-by-one",
@@ -426,24 +432,60 @@ MUTANTS = (
         "reconnect-notice-ignored",
         "the venue announces maintenance, and the feed sits on the dead connection",
         _FEED,
-        '                self.reconnect(f"the venue asks for it: {item.reason}")\n',
+        '                self._supervisor.renew(f"the venue asks for it: {item.reason}")\n',
         "                counters.ignored += 1\n",
     ),
     Mutant(
         "state-event-missing",
         "a dashboard shows the feed as connected while it is not",
         _FEED,
-        "        events: list[Event] = [self._state_event(transition, now_ns)]\n",
-        "        events: list[Event] = [self._state_event(transition, now_ns)]\n"
+        "        events: list[Event] = [self._announcer.state_changed(transition, now_ns)]\n",
+        "        events: list[Event] = [self._announcer.state_changed(transition, now_ns)]\n"
         "        if transition.failure is FailureKind.RESET:\n"
         "            events.clear()\n",
+    ),
+    Mutant(
+        "old-connection-kept-at-roll-over",
+        "each planned change leaves a connection behind, until the venue's limit is reached",
+        _SUPERVISOR,
+        "            old.connection.retire()\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "roll-over-delivers-twice",
+        "after each planned change some trades are counted twice",
+        _OVERLAP,
+        "            known = item.sequence <= last\n",
+        "            known = item.sequence < last\n",
+    ),
+    # --- books ---
+    Mutant(
+        "checksum-not-checked",
+        "a book that has gone wrong is traded on",
+        "_core/resync.py",
+        "if message.checksum is not None and message.checksum !=",
+        "if message.checksum is None and message.checksum !=",
+    ),
+    Mutant(
+        "crossed-book-accepted",
+        "a bid over the ask looks like free money",
+        "book.py",
+        "ask is not None and bid.price >= ask.price",
+        "ask is not None and bid.price >= 10**12",
+    ),
+    Mutant(
+        "snapshot-adds-to-the-book",
+        "levels of before an outage haunt the book",
+        "book.py",
+        "        before = self._bids, self._asks\n        self._bids, self._asks = _Ladder(), _Ladder()\n",
+        "        before = self._bids, self._asks\n",
     ),
     # --- consumers ---
     Mutant(
         "overflow-gap-missing",
         "what a slow consumer missed is not announced",
         _FANOUT,
-        "            self._losses.add(oldest[: count - max(kept, 0)], GapReason.OVERFLOW)\n",
+        "            self._lose(oldest[: count - max(kept, 0)], GapReason.OVERFLOW)\n",
         "",
     ),
     Mutant(
@@ -452,7 +494,7 @@ MUTANTS = (
         _FANOUT,
         "            mailbox.post(events, count=len(events), size=size)\n"
         "            self._trim()\n",
-        "            self._losses.add(events, GapReason.OVERFLOW)\n",
+        "            self._lose(events, GapReason.OVERFLOW)\n",
     ),
     Mutant(
         "conflation-keeps-the-oldest",

@@ -1,0 +1,96 @@
+"""How a book is got back: it is asked for again, and again, and then over a new connection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from attrs import define, field
+
+from feedhandler.abc import Subscription
+
+__all__ = ["ResyncLadder"]
+
+
+@define
+class ResyncLadder:
+    """Books that were asked for, or have to be, and are not whole yet.
+
+    A book that is not whole within `deadline_s` of the request for it is asked for again, at most
+    `max_tries` times; then the connection is given up. After an answer that is of no use the second
+    try comes at once, and later ones at the deadline, so a venue that gives nothing better is not
+    hammered. All times are in seconds of one clock.
+    """
+
+    deadline_s: float
+    max_tries: int = 3
+    # when its time is up; `math.inf` while the request has not gone out
+    _due: dict[Subscription, float] = field(factory=dict, init=False)
+    _tries: dict[Subscription, int] = field(factory=dict, init=False)
+    _whole: set[Subscription] = field(factory=set, init=False)
+
+    def asked(self, subscriptions: Iterable[Subscription], *, now: float) -> None:
+        """A request for them has gone out: each that is not whole is waited for."""
+        for subscription in subscriptions:
+            if subscription not in self._whole:
+                self._due[subscription] = now + self.deadline_s
+
+    def broken(self, subscription: Subscription) -> bool:
+        """It is not whole, or the answer was of no use; tells whether to ask for it now."""
+        self._whole.discard(subscription)
+        if self._due.get(subscription) == math.inf or self._tries.get(subscription, 0) > 1:
+            return False
+        self._try(subscription)
+        return True
+
+    def whole(self, subscription: Subscription) -> None:
+        """It is whole."""
+        self.forget(subscription)
+        self._whole.add(subscription)
+
+    def forget(self, subscription: Subscription) -> None:
+        """It is wanted no longer."""
+        self._due.pop(subscription, None)
+        self._tries.pop(subscription, None)
+        self._whole.discard(subscription)
+
+    def unasked(self) -> list[Subscription]:
+        """Those to ask for whose request has not gone out."""
+        return [subscription for subscription, at in self._due.items() if at == math.inf]
+
+    def try_overdue(self, *, now: float) -> None:
+        """Those whose time is up are to be asked for, where tries are left."""
+        for subscription, at in [*self._due.items()]:
+            if now >= at and self._tries.get(subscription, 0) < self.max_tries:
+                self._try(subscription)
+
+    def exhausted(self, *, now: float) -> list[Subscription]:
+        """Those whose last try has failed; they are forgotten."""
+        lost = [
+            s
+            for s, at in self._due.items()
+            if now >= at and self._tries.get(s, 0) >= self.max_tries
+        ]
+        for subscription in lost:
+            self.forget(subscription)
+        return lost
+
+    def postpone(self, *, now: float) -> None:
+        """Nothing is read at the moment, so every deadline begins anew."""
+        for subscription, at in self._due.items():
+            if at != math.inf:
+                self._due[subscription] = now + self.deadline_s
+
+    def reset(self) -> None:
+        """A new connection: nothing was asked for on it."""
+        self._due.clear()
+        self._tries.clear()
+        self._whole.clear()
+
+    def wake_at(self) -> float:
+        """When the next deadline is; `math.inf` if there is none."""
+        return min(self._due.values(), default=math.inf)
+
+    def _try(self, subscription: Subscription) -> None:
+        self._tries[subscription] = self._tries.get(subscription, 0) + 1
+        self._due[subscription] = math.inf

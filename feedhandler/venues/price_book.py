@@ -1,0 +1,239 @@
+"""The order books of the plain price JSON: the part of `feedhandler.venues.price` that they need.
+
+`price.py` documents the messages. Each level is ``["65000.10", "1.5"]``, price and size, as strings
+or numbers; a price occurs once on a side, and only a delta has sizes of 0.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import chain, islice, pairwise
+from typing import Annotated, Any, Literal
+
+import msgspec
+from attrs import frozen
+
+from feedhandler._core.resync import BookMessage, BookSync, Item
+from feedhandler.abc import Malformed, Subscription
+from feedhandler.book import OrderBook
+from feedhandler.codec import (
+    MAX_AMOUNT,
+    MIN_AMOUNT,
+    REFUSALS,
+    FastDecoder,
+    are_plain,
+    check_amount,
+    parse_time_ns,
+)
+from feedhandler.errors import DecodeError
+from feedhandler.model import BookDelta, BookSnapshot, Level, Trust
+
+__all__ = ["BOOK_CHANNEL", "BOOK_KINDS", "PriceBooks", "checksum"]
+
+BOOK_CHANNEL = "book"
+BOOK_KINDS = ("snapshot", "delta")
+_CHECKED = 10  # levels of each side that the checksum covers
+_MAX_CHECKSUM = 2**32 - 1
+
+
+def checksum(book: OrderBook) -> int:
+    """CRC-32 over ``price:size`` of the best 10 bids and then asks, joined with ``|``.
+
+    Both are in plain notation, without an exponent, with the digits that were last sent.
+    """
+    levels = chain(islice(book.bids(), _CHECKED), islice(book.asks(), _CHECKED))
+    return zlib.crc32("|".join([f"{price:f}:{size:f}" for price, size in levels]).encode())
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """A book message where nothing about it is out of the ordinary (see `price._Plain`)."""
+
+    type: Literal["snapshot", "delta"]
+    symbol: str
+    sequence: Annotated[int, msgspec.Meta(ge=0)]
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    time: Annotated[int, msgspec.Meta(ge=0)]
+    checksum: Annotated[int, msgspec.Meta(ge=0, le=_MAX_CHECKSUM)] | None = None
+
+
+@frozen
+class _Message:
+    """Any book message, to name what is wrong with it."""
+
+    type: Literal["snapshot", "delta"]
+    symbol: str
+    sequence: int
+    bids: list[list[Decimal]]
+    asks: list[list[Decimal]]
+    time: int | str
+    checksum: int | None = None
+
+
+class PriceBooks:
+    """The books of one connection, each with what came of it."""
+
+    def __init__(self, venue: str, *, limit: int) -> None:
+        self._venue = venue
+        self._limit = limit
+        self._syncs: dict[str, BookSync] = {}
+        self._decode = msgspec.json.Decoder(_Plain).decode
+        self._strict = FastDecoder(_Message, venue=venue)
+
+    def get(self, symbol: str) -> BookSync | None:
+        return self._syncs.get(symbol)
+
+    def forget(self, symbol: str) -> None:
+        """Its subscription has ended: what may come later is another one's."""
+        self._syncs.pop(symbol, None)
+
+    def take_plain(
+        self, message: str | bytes, *, recv_ns: int, epoch: int
+    ) -> Sequence[Item | Malformed] | None:
+        """What follows from `message`; `None`, and nothing changed, if it is not a plain one."""
+        try:
+            # Both are true of a book message alone, unless somebody has gone out of their way.
+            if isinstance(message, bytes):
+                message = message.decode()
+            if '"bids"' not in message or not are_plain((message,)):
+                return None
+            plain = self._decode(message)
+            bids, asks = _in_order(plain.bids, down=True), _in_order(plain.asks, down=False)
+            if not (
+                plain.symbol
+                and _are_right(bids, delta=plain.type == "delta")
+                and _are_right(asks, delta=plain.type == "delta")
+            ):
+                return None
+        except (*REFUSALS, ValueError):
+            return None
+        return self._take(
+            plain.type, plain.symbol, plain.sequence, bids, asks, plain.time, plain.checksum,
+            recv_ns, epoch,
+        )  # fmt: skip
+
+    def take(
+        self, message: str | bytes, document: dict[str, Any], *, recv_ns: int, epoch: int
+    ) -> Sequence[Item | Malformed]:
+        """As `take_plain()`, for any message; `document` is its JSON.
+
+        Raises `DecodeError` where it cannot even be said whose book it is.
+        """
+        try:
+            strict = self._strict.decode_strictly(message)
+            bids, asks, time_ns = self._checked(strict, message)
+        except DecodeError as error:
+            symbol = document.get("symbol")
+            sync = self._syncs.get(symbol) if isinstance(symbol, str) else None
+            if sync is None:
+                raise
+            is_snapshot = document.get("type") == "snapshot"
+            items = sync.malformed(is_snapshot=is_snapshot, recv_ns=recv_ns, epoch=epoch)
+            return [*items, Malformed(error, announced=True)]
+        return self._take(
+            strict.type, strict.symbol, strict.sequence, bids, asks, time_ns, strict.checksum,
+            recv_ns, epoch,
+        )  # fmt: skip
+
+    def _take(
+        self,
+        kind: str,
+        symbol: str,
+        sequence: int,
+        bids: tuple[Level, ...],
+        asks: tuple[Level, ...],
+        time_ns: int,
+        check: int | None,
+        recv_ns: int,
+        epoch: int,
+    ) -> Sequence[Item]:
+        sync = self._syncs.get(symbol)
+        if sync is None:
+            sync = self._syncs[symbol] = BookSync(
+                Subscription(BOOK_CHANNEL, symbol),
+                venue=self._venue,
+                checksum=checksum,
+                limit=self._limit,
+            )
+        trust = Trust.UNVERIFIABLE if check is None else Trust.VERIFIED
+        if kind == "snapshot":
+            snapshot = BookSnapshot(
+                symbol, bids, asks, sequence, time_ns, recv_ns, self._venue, epoch, trust
+            )
+            return sync.snapshot(BookMessage(snapshot, sequence, check))
+        delta = BookDelta(symbol, bids, asks, sequence, time_ns, recv_ns, self._venue, epoch, trust)
+        return sync.delta(BookMessage(delta, sequence, check))
+
+    def _checked(
+        self, message: _Message, data: str | bytes
+    ) -> tuple[tuple[Level, ...], tuple[Level, ...], int]:
+        """Name all that is wrong with what `message` says; returns bids, asks and time."""
+        problems: list[tuple[str, str]] = []
+        time_ns = 0
+        if not message.symbol:
+            problems.append(("$.symbol", "empty"))
+        if message.sequence < 0:
+            problems.append(("$.sequence", f"negative: {message.sequence}"))
+        if message.checksum is not None and not 0 <= message.checksum <= _MAX_CHECKSUM:
+            problems.append(("$.checksum", "not an unsigned number of 32 bits"))
+        try:
+            time_ns = parse_time_ns(message.time)
+        except ValueError as error:
+            problems.append(("$.time", str(error)))
+        sides = []
+        for name, pairs in (("bids", message.bids), ("asks", message.asks)):
+            levels = []
+            for i, pair in enumerate(pairs):
+                try:
+                    levels.append(_level(pair, delta=message.type == "delta"))
+                except ValueError as error:
+                    problems.append((f"$.{name}[{i}]", str(error)))
+            try:
+                sides.append(_in_order(tuple(levels), down=name == "bids"))
+            except ValueError as error:
+                problems.append((f"$.{name}", str(error)))
+        if problems:
+            raise DecodeError(self._venue, data, problems)
+        return sides[0], sides[1], time_ns
+
+
+def _are_right(levels: tuple[Level, ...], *, delta: bool) -> bool:
+    """Whether all are sane; raises `ArithmeticError` for a NaN."""
+    for price, size in levels:
+        if not (
+            MIN_AMOUNT <= price <= MAX_AMOUNT
+            and (MIN_AMOUNT <= size <= MAX_AMOUNT or (delta and not size))
+        ):
+            return False
+    return True
+
+
+def _level(pair: list[Decimal], *, delta: bool) -> Level:
+    if len(pair) != 2:
+        raise ValueError(f"expected a price and a size, got {len(pair)} values")
+    level = Level(check_amount(pair[0]), check_amount(pair[1]))
+    if not level.price:
+        raise ValueError("a price of 0")
+    if not (level.size or delta):
+        raise ValueError("a size of 0 in a snapshot")
+    return level
+
+
+def _in_order(levels: tuple[Level, ...], *, down: bool) -> tuple[Level, ...]:
+    """`levels` best first, `down` for bids. Raises `ValueError` for a price that occurs twice."""
+    if down:
+        if all(a.price > b.price for a, b in pairwise(levels)):
+            return levels
+    elif all(a.price < b.price for a, b in pairwise(levels)):
+        return levels
+    ordered = tuple(sorted(levels, key=_price, reverse=down))
+    for a, b in pairwise(ordered):
+        if a.price == b.price:
+            raise ValueError(f"the price {a.price:.20} occurs twice")
+    return ordered
+
+
+def _price(level: Level) -> Decimal:
+    return level.price

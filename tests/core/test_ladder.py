@@ -1,0 +1,74 @@
+"""A book that does not become whole is asked for again, three times, and then given up."""
+
+from __future__ import annotations
+
+import math
+
+from feedhandler._core.ladder import ResyncLadder
+from feedhandler.abc import Subscription
+
+A, B = Subscription("book", "A"), Subscription("book", "B")
+
+
+def overdue(ladder: ResyncLadder, *, now: float) -> list[Subscription]:
+    ladder.try_overdue(now=now)
+    return ladder.unasked()
+
+
+def test_no_snapshot_is_asked_about_at_each_deadline_and_then_given_up() -> None:
+    ladder = ResyncLadder(5.0)
+    ladder.asked([A, B], now=0.0)
+    ladder.whole(B)
+    assert ladder.wake_at() == 5.0
+    assert overdue(ladder, now=4.9) == []
+    for n in range(3):
+        at = 5.0 + 5.0 * n
+        assert overdue(ladder, now=at) == [A]
+        assert ladder.wake_at() == math.inf
+        ladder.asked([A], now=at)
+    assert ladder.exhausted(now=19.9) == []
+    assert ladder.exhausted(now=20.0) == [A]
+    assert ladder.wake_at() == math.inf
+
+
+def test_a_book_that_breaks_is_asked_for_at_once_but_only_once() -> None:
+    ladder = ResyncLadder(5.0)
+    assert ladder.broken(A)
+    assert not ladder.broken(A), "the request has not even gone out"
+    ladder.asked([A], now=1.0)
+    assert ladder.broken(A), "the first useless answer"
+    ladder.asked([A], now=1.1)
+    assert not ladder.broken(A), "the second has to wait for the deadline"
+    assert overdue(ladder, now=6.0) == []
+    assert overdue(ladder, now=6.1) == [A]
+
+
+def test_a_whole_book_has_all_its_tries_again() -> None:
+    ladder = ResyncLadder(5.0, max_tries=1)
+    for _ in range(3):
+        assert ladder.broken(A)
+        ladder.asked([A], now=0.0)
+        ladder.whole(A)
+    assert ladder.exhausted(now=100.0) == []
+
+
+def test_a_pause_and_a_new_connection_begin_anew() -> None:
+    ladder = ResyncLadder(5.0, max_tries=0)
+    ladder.asked([A], now=0.0)
+    ladder.postpone(now=4.0)
+    assert ladder.exhausted(now=8.9) == []
+    assert ladder.exhausted(now=9.0) == [A]
+    ladder.asked([A], now=0.0)
+    ladder.reset()
+    assert ladder.wake_at() == math.inf
+
+
+def test_a_whole_book_that_is_asked_for_is_not_waited_for() -> None:
+    ladder = ResyncLadder(5.0)
+    ladder.whole(A)
+    ladder.asked([A, B], now=0.0)
+    assert overdue(ladder, now=5.0) == [B]
+    assert ladder.broken(A)
+    assert ladder.unasked() == [B, A]
+    ladder.forget(B)
+    assert ladder.unasked() == [A]
