@@ -17,12 +17,15 @@ import feedhandler_testing.faults
 import feedhandler_testing.scenario
 import feedhandler_testing.triggers
 from feedhandler import (
+    BookDelta,
+    BookSnapshot,
     ConnectionState,
     DecodeError,
     DecodeFailed,
     FeedStateChanged,
     Gap,
     GapReason,
+    Level,
     PriceUpdate,
     SubscriptionFailed,
 )
@@ -261,6 +264,9 @@ _NOT_TAKEN = Scenario(
 )
 
 
+_BOOK = Scenario(channel="book", symbols=["BTC-USD"], steps=[Serve(20)])
+
+
 @frozen
 class Case:
     name: str
@@ -271,6 +277,10 @@ class Case:
 
 def is_gap(event: Any) -> bool:
     return isinstance(event, Gap)
+
+
+def is_sixth_delta(event: Any) -> bool:
+    return isinstance(event, BookDelta) and event.sequence == 6
 
 
 def is_retreat(event: Any) -> bool:
@@ -317,6 +327,19 @@ CASES = (
     ),
     Case("the venue is blamed for a loss", "NoFalseAlarm", Bent(losing)),
     Case("a sound message is called malformed", "NoFalseAlarm", Bent(complaining)),
+    Case(
+        "a level has another size", "BooksTrue",
+        Bent(each(
+            lambda e: evolve(e, bids=tuple(Level(bid.price, bid.size * 2) for bid in e.bids)),
+            kind=BookSnapshot,
+        )), _BOOK,
+    ),
+    Case("a delta is left out", "BooksTrue", Bent(without(is_sixth_delta)), _BOOK),
+    Case(
+        "deltas go on without their snapshot", "BooksTrue",
+        Bent(without(lambda e: isinstance(e, BookSnapshot) and e.sequence > 3)),
+        evolve(_BOOK, steps=[Serve(10), Cut(Reset(lose=True)), Serve(20)]),
+    ),
     Case("a second connection", "OneConnection", SecondConnection()),
     Case(
         "subscribes twice", "PacedSubscriptions", Bent(settings={"ack_deadline_s": 0.5}),

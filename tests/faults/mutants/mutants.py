@@ -477,7 +477,8 @@ MUTANTS = (
         "snapshot-adds-to-the-book",
         "levels of before an outage haunt the book",
         "book.py",
-        "        before = self._bids, self._asks\n        self._bids, self._asks = _Ladder(), _Ladder()\n",
+        "        before = self._bids, self._asks\n"
+        "        self._bids, self._asks = _Ladder(), _Ladder()\n",
         "        before = self._bids, self._asks\n",
     ),
     # --- consumers ---
