@@ -138,6 +138,14 @@ PAYLOAD = (
         ),
     ),
     Entry(
+        45, "a consumer that falls behind a little, again and again", "the order is kept",
+        Scenario(
+            name="stop-and-go", consumer_pause_s=0.01, settings={"buffer_events": 5},
+            steps=[*[Serve(60, interval_s=0), Serve(20, interval_s=0.02)] * 5],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
         45, "a burst, or a slow consumer", "the overflow policy acts, announced; pings answered",
         Scenario(
             name="slow-consumer", consumer_pause_s=0.5, heartbeat_s=5.0,

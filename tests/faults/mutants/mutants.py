@@ -82,9 +82,9 @@ MUTANTS = (
     Mutant(
         "retry-after-ignored",
         "a venue that asked for 7 s is asked again at once, and bans the address",
-        _FAILURE,
-        "policy.minimum_s if asked is None else asked",
-        "policy.minimum_s",
+        "_core/upgrade.py",
+        "body=body, retry_after_s=_retry_after_s(headers, now_s))",
+        "body=body, retry_after_s=None)",
     ),
     Mutant(
         "minimum-ignored",
