@@ -159,8 +159,8 @@ class InOrder(Rule):
 
     def see(self, record: Record) -> Iterator[str]:
         match record:
-            case Lost(symbol=str(symbol), last=int(lost_to), of_book=False):
-                self._lost_to[symbol] = max(lost_to, self._lost_to.get(symbol, 0))
+            case Lost(symbol=str(lost), last=int(to), of_book=False):
+                self._lost_to[lost] = max(to, self._lost_to.get(lost, 0))
         if isinstance(record, Delivered):
             symbol, number = record.symbol, record.number
             last = self._last.get(symbol)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -59,8 +60,8 @@ from feedhandler_testing.faults import (
     InflationBomb,
     InvalidUtf8,
     LateAck,
-    LateSnapshot,
     Latency,
+    LateSnapshot,
     LimitData,
     LongControl,
     LostAck,
@@ -188,7 +189,7 @@ def one_symbol_is_mute(outcome: Outcome) -> None:
         for symbol in ("BTC-USD", "ETH-USD")
     }
     pauses = {
-        symbol: max(later - before for before, later in zip(at, at[1:], strict=False))
+        symbol: max(later - before for before, later in pairwise(at))
         for symbol, at in times.items()
     }
     assert pauses["ETH-USD"] > 4
@@ -343,15 +344,35 @@ def test_each_kind_is_shown() -> None:
 async def test_who_does_not_answer_an_application_ping_is_dropped(
     autojump_clock: MockClock,
 ) -> None:
+    async with (
+        MockWebSocketServer() as server,
+        WebSocketClient(server.url, dial=server.dial) as client,
+    ):
+        await client.connect()
+        connection = await server.next_connection()
+        async with server.fault(AppPing(within_s=3)) as ping:
+            await ping.fired.wait()
+            assert await anext(client) == '{"type":"ping","id":1}'
+            began = trio.current_time()
+            await connection.wait_closed()
+            assert trio.current_time() - began == pytest.approx(3, abs=0.01)
+
+
+async def test_what_a_fault_starts_before_the_connection_runs_is_not_forgotten(
+    autojump_clock: MockClock,
+) -> None:
     async with MockWebSocketServer() as server:
-        async with WebSocketClient(server.url, dial=server.dial) as client:
-            connection = await server.next_connection()
-            async with server.fault(AppPing(within_s=3)) as ping:
-                await ping.fired.wait()
-                assert await anext(client) == '{"type":"ping","id":1}'
-                began = trio.current_time()
-                await connection.wait_closed()
-                assert trio.current_time() - began == pytest.approx(3, abs=0.01)
+        stream = await server.simulate_connection()
+        fault = server.fault(AppPing(within_s=3))
+        await stream.send_all(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        connection = await server.next_connection()
+        await server.board.poll(connection)
+        assert fault.count == 1
+        with trio.fail_after(4):
+            await connection.wait_closed()
 
 
 # --- the link ------------------------------------------------------------------------------------
