@@ -268,13 +268,14 @@ class NoFalseAlarm(Rule):
     An alarm that cries for nothing costs a resync, and soon nobody listens to it.
     """
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Malformed, Lost)
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Moved, Malformed, Lost)
     _on: dict[tuple[str, int], set[int]] = field(factory=dict)  # attempts, for each intact message
     _in_order: dict[tuple[str, int], set[int]] = field(factory=dict)
     _highest: dict[tuple[str, int], int] = field(factory=dict)
     _lowest: dict[tuple[str, int], int] = field(factory=dict)
     _tainted: bool = False
     _spoiled: bool = False
+    _rolled_over: bool = False
 
     def see(self, record: Record) -> Iterator[str]:
         match record:
@@ -283,6 +284,8 @@ class NoFalseAlarm(Rule):
             case Fired():
                 self._tainted |= record.taints
                 self._spoiled |= record.layer not in _SPARING
+            case Moved(old="connected", new="connected"):
+                self._rolled_over = True  # a hole can begin on one and end on the other
             case Malformed() if not (self._spoiled or self._tainted):
                 yield f"called a message malformed ({record.path}), and all were sent intact"
             case Lost(reason="sequence", of_book=False) if not self._tainted:
@@ -308,7 +311,7 @@ class NoFalseAlarm(Rule):
         shown_by = self._on.get((symbol, last + 1), set())
         numbers = range(first, last + 1)
         for attempt in shown_by:
-            begun = self._lowest[symbol, attempt] <= first
+            begun = self._rolled_over or self._lowest[symbol, attempt] <= first
             if begun and any(attempt not in self._in_order.get((symbol, n), ()) for n in numbers):
                 return
         yield f"announced a hole in {symbol}, #{first} to #{last}, and no connection left one"
@@ -489,6 +492,8 @@ class PatientBackoff(Rule):
     def see(self, record: Record) -> Iterator[str]:
         backoff = self.contract.backoff
         yield from self._count(record)
+        if isinstance(record, Happened) and record.event == "closed" and self._replacing:
+            self._not_before = 0.0  # it was to replace what has ended now, as is yet to be told
         if isinstance(record, Happened) and record.event == "dialled":
             until = max(self._not_before, self._asked_until)
             if record.at_s < until - 0.001:
