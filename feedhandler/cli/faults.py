@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["chaos", "faults"]
 
 EXIT_BROKEN = 1
+_KEPT = 1_000  # records, where nobody asks for all: a long run has millions
 
 
 @click.group()
@@ -71,7 +72,7 @@ def run(*, name: str, seed: int | None, trace: bool, report: Path | None) -> Non
             raise click.UsageError("--trace and --report go with one scenario; name it")
         sys.exit(_run_all(seed))
     scenario = _with_seed(_scenario_of(name), seed)
-    outcome = _simulate(scenario)
+    outcome = _simulate(scenario, keep=None if trace or report is not None else _KEPT)
     if trace:
         click.echo("\n".join(outcome.trace.lines()))
     if report is not None:
@@ -205,10 +206,10 @@ def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
     return scenario if seed is None else attrs.evolve(scenario, seed=seed)
 
 
-def _simulate(scenario: Scenario) -> Outcome:
+def _simulate(scenario: Scenario, *, keep: int | None = _KEPT) -> Outcome:
     from feedhandler_testing.run import simulate
 
-    return simulate(scenario)
+    return simulate(scenario, keep=keep)
 
 
 def _run_all(seed: int | None) -> int:

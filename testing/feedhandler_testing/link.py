@@ -125,21 +125,14 @@ class Link(trio.abc.Stream):
             due = trio.current_time() + one.delay_s
             self._waiting.append((one, due))
             self._waiting_bytes += len(one.data)
-        self._notify()
+            self._notify()  # at once: the next may have to wait until this one has left
 
     async def pump(self) -> None:
         """Let go of what waits, when it is due and not held; ends when the stream does."""
         try:
             while not self._cut:
                 changed = self._changed
-                position = next(
-                    (
-                        at
-                        for at, (chunk, _) in enumerate(self._waiting)
-                        if not self._holds(self.way, control=chunk.control)
-                    ),
-                    None,
-                )
+                position = self._next_to_go()
                 if position is None:
                     await changed.wait()
                     continue
@@ -166,6 +159,15 @@ class Link(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._cut = True  # the client, or a fault, has ended it
             self._notify()
+
+    def _next_to_go(self) -> int | None:
+        """Where the first chunk is that is not held."""
+        if self._held[self.way, False] > 0:
+            return None
+        if self._held[self.way, True] <= 0:
+            return 0 if self._waiting else None
+        controls = (at for at, (chunk, _) in enumerate(self._waiting) if chunk.control)
+        return next(controls, None)
 
     async def _end_sending(self) -> None:
         transport = self.transport_stream

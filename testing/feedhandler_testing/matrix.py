@@ -19,7 +19,7 @@ from feedhandler_testing.faults import (
     fault_kinds,
     kind_of,
 )
-from feedhandler_testing.sampling import typical_fault
+from feedhandler_testing.sampling import OF_BOOKS, typical_fault
 from feedhandler_testing.scenario import Cut, Expect, Finish, Inject, Scenario, Serve, Step
 from feedhandler_testing.triggers import OnEvent
 
@@ -89,6 +89,7 @@ def _scenario(fault: Fault, state: str) -> Scenario:
         steps=[*before, inject, *after],
         settings={"connection": {"data_stale_s": 30.0}},
         recover_s=300.0,
+        channel="book" if type(fault) in OF_BOOKS else "price",
         expect=Expect(all_fire=False),
     )
     if isinstance(fault, ExpireToken):

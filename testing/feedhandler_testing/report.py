@@ -27,11 +27,13 @@ from feedhandler_testing.report_data import (
     chart_of,
     choose,
     fault_rows,
+    kinds_of,
     number,
     schema,
     told,
 )
 from feedhandler_testing.run import Outcome, _versions
+from feedhandler_testing.trace import Record
 
 __all__ = ["RECORDS", "render_report", "write_report"]
 
@@ -49,8 +51,9 @@ def render_report(outcome: Outcome, *, records: int = RECORDS) -> str:
     scenario, trace = outcome.scenario, outcome.trace
     kept = list(trace)
     chart = chart_of(outcome, kept)
-    chart["rows"], shown = _rows(outcome, kept, records)
-    chart["kinds"] = schema()
+    kinds = kinds_of(kept)
+    chart["rows"], shown = _rows(outcome, kept, kinds, records)
+    chart["kinds"] = schema(kinds)
     name = scenario.name or "A run without a name"
     return Template((page / "page.html").read_text("utf-8")).substitute(
         name=_text(name),
@@ -186,12 +189,15 @@ def _shown(shown: int, kept: int, count: int) -> str:
 # --- the records ---------------------------------------------------------------------------------
 
 
-def _rows(outcome: Outcome, kept: Sequence[Any], most: int) -> tuple[list[list[Any]], int]:
+def _rows(
+    outcome: Outcome, kept: Sequence[Any], kinds: Sequence[type[Record]], most: int
+) -> tuple[list[list[Any]], int]:
     """The table's rows, as `[at, kind, values…]`, with the violations among them.
 
     A stretch that is left out is a row of the kind before the last, a violation of the last.
     """
-    kinds = {name: index for index, (name, _) in enumerate(schema())}
+    known = {kind: index for index, kind in enumerate(kinds)}
+    left_out, violation = len(kinds), len(kinds) + 1
     chosen = choose(outcome, kept, most)
     rows: list[list[Any]] = []
     out: Counter[str] = Counter()
@@ -202,14 +208,14 @@ def _rows(outcome: Outcome, kept: Sequence[Any], most: int) -> tuple[list[list[A
     def flush(until: float) -> None:
         if out:
             words = ", ".join(f"{count:,} {name}" for name, count in sorted(out.items()))
-            rows.append([number(began), kinds["left out"], number(until), words])
+            rows.append([number(began), left_out, number(until), words])
             out.clear()
 
     def accuse(before: float) -> None:
         nonlocal position
         while position < len(due) and due[position].at_s < before:
             one = due[position]
-            rows.append([number(one.at_s), kinds["violation"], one.rule, one.message])
+            rows.append([number(one.at_s), violation, one.rule, one.message])
             position += 1
 
     for index, record in enumerate(kept):
@@ -221,7 +227,7 @@ def _rows(outcome: Outcome, kept: Sequence[Any], most: int) -> tuple[list[list[A
         accuse(record.at_s)
         fields = attrs.fields(type(record))[1:]
         values = [told(getattr(record, one.name)) for one in fields]
-        rows.append([number(record.at_s), kinds[type(record).__name__.lower()], *values])
+        rows.append([number(record.at_s), known[type(record)], *values])
     flush(kept[-1].at_s if kept else 0.0)
     accuse(float("inf"))
     return rows, len(chosen)

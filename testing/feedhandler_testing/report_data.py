@@ -27,7 +27,7 @@ from feedhandler_testing.trace import (
     Stepped,
 )
 
-__all__ = ["RECORDS", "chart_of", "choose", "fault_rows", "number", "schema", "told"]
+__all__ = ["RECORDS", "chart_of", "choose", "fault_rows", "kinds_of", "number", "schema", "told"]
 
 RECORDS = 20_000
 """How many records a report holds at most, one by one."""
@@ -54,10 +54,16 @@ def told(value: object) -> str | int:
     return str(trace._told(value))
 
 
-def schema() -> list[tuple[str, list[str]]]:
-    """The kinds of row with the names of their fields."""
-    names = [name for name in trace.__all__ if isinstance(getattr(trace, name), type)]
-    kinds = [getattr(trace, name) for name in names if name not in ("Record", "Trace")]
+def kinds_of(kept: Iterable[Record]) -> list[type[Record]]:
+    """The kinds of record: those of the trace, and then those that a subject has of its own."""
+    names = [name for name in trace.__all__ if name not in ("Record", "Trace")]
+    known = [getattr(trace, name) for name in names if isinstance(getattr(trace, name), type)]
+    own = {type(record) for record in kept} - set(known)
+    return [*known, *sorted(own, key=lambda kind: (kind.__module__, kind.__qualname__))]
+
+
+def schema(kinds: Iterable[type[Record]]) -> list[tuple[str, list[str]]]:
+    """Each kind of row with the names of its fields."""
     rows = [(kind.__name__.lower(), [one.name for one in attrs.fields(kind)[1:]]) for kind in kinds]
     return [*rows, ("left out", ["until", "records"]), ("violation", ["rule", "message"])]
 

@@ -538,7 +538,7 @@ class PatientBreaker(Rule):
     closed the circuit.
     """
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost, Delivered, Made)
+    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost, Delivered, BookTold, Made)
     _row: int = 0
     _since_price: int = 0
     _opened: int = 0  # since it was closed for certain: at least as often as counts
@@ -559,6 +559,8 @@ class PatientBreaker(Rule):
                 self._unsure = True  # prices between two failures may have been dropped
             case Made():
                 self._unsure = True  # of a book, not all that is a success is told
+            case BookTold():
+                self._row = 0
             case Delivered():
                 self._row = self._since_price = self._reopened = 0
                 self._reads.add(record.recv_ns)
@@ -581,19 +583,24 @@ class PatientBreaker(Rule):
         self._row += counts
         self._since_price += counts
         self._reads.clear()
+        # It may have opened unseen before, behind back-offs that were longer.
+        unseen = max(self._opened, self._since_price - breaker.failure_threshold)
         if record.breaker_open:
-            yield from self._judge_open(record, breaker)
+            yield from self._judge_open(record, breaker, unseen)
+        self._opened = max(unseen, self._opened)
+        if self._since_price >= breaker.failure_threshold:
+            self._opened = max(self._opened, 1)
         # A back-off that is longer than the circuit's time goes before it.
         early = record.wait_s is not None and record.wait_s < breaker.open_s - 0.001
         due = counts and self._row >= breaker.failure_threshold and not record.breaker_open
         if due and early and not self._unsure:
             yield f"{self._row} failures in a row, and it waits {record.wait_s} s"
 
-    def _judge_open(self, record: Moved, breaker: BreakerConfig) -> Iterator[str]:
+    def _judge_open(self, record: Moved, breaker: BreakerConfig, before: int) -> Iterator[str]:
         sure = not self._unsure and breaker.failure_rate is None
         if sure and not self._opened and self._since_price < breaker.failure_threshold:
             yield f"the circuit opened after {self._since_price} failures in a row"
-        self._opened += 1
+        self._opened = before + 1
         self._reopened += 1
         if record.wait_s is None:
             return

@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 from feedhandler_testing.board import PlacedFault
 from feedhandler_testing.clock import EPOCH_NS
 from feedhandler_testing.connection import MockWebSocketConnection
-from feedhandler_testing.faults.base import Fault
+from feedhandler_testing.faults.base import Fault, Layer
 from feedhandler_testing.rules import Judge, Violation, rules_for
 from feedhandler_testing.scenario import Cut, Finish, Inject, Repair, Scenario, Serve, Wait, is_met
 from feedhandler_testing.server import MockWebSocketServer
@@ -51,6 +51,7 @@ PHASES = (
 """The states of a subject that are told apart when a fault acts."""
 
 _TRUSTED = frozenset({"verified", "unverifiable"})
+_GONE_S = 30.0  # for a connection that was cut to be over
 _STATES = frozenset({"connecting", "connected", "reconnecting", "closing"})
 
 
@@ -378,7 +379,9 @@ class _Run:
                 case Cut():
                     await self._wait_live()
                     self._arm_next_meeting(steps, number)
-                    await self._wait_fired(self._place(step))
+                    placed = self._place(step)
+                    await self._wait_fired(placed)
+                    await self._wait_gone(placed)
                 case Inject():
                     self._place(step)
                 case Repair():
@@ -386,9 +389,9 @@ class _Run:
                 case Finish():
                     finished = True
                 case Fault():
-                    placed = self._armed.pop(number, None) or self._place(step)
+                    armed = self._armed.pop(number) if number in self._armed else self._place(step)
                     if is_met(step):
-                        await self._wait_fired(placed)
+                        await self._wait_fired(armed)
         self._begin_subject.set()
         if not finished:
             self._repair()
@@ -432,6 +435,14 @@ class _Run:
             await self._unless_over(placed.fired.wait)
         if limit.cancelled_caught and self._scenario.expect.all_fire:
             self._judge.break_rule("FaultsFire", f"{placed!r} did not fire in time")
+
+    async def _wait_gone(self, placed: PlacedFault) -> None:
+        """Wait until what was cut is over, so that the next step does not act on it."""
+        if placed.fault.layer is Layer.VENUE:
+            return  # it ends when the subject thinks fit
+        with trio.move_on_after(_GONE_S):
+            while any(c.attempt in placed.struck for c in self._server.connections.values()):
+                await self._changed.wait()
 
     async def _unless_over(self, act: Callable[..., Any], *args: Any) -> None:
         """Await something, but no longer than the subject lives."""

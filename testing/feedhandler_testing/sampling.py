@@ -18,17 +18,21 @@ from feedhandler_testing.faults import (
     ClockSkew,
     Close,
     CorruptBits,
+    CrossedBook,
     CutHandshake,
     DataBeforeAck,
     DelayHandshake,
     DropBytes,
     DuplicateBytes,
+    ExpireToken,
     Fault,
     HangDial,
     HoldThenCut,
     HtmlPage,
+    InflationBomb,
     LateAck,
     Latency,
+    LateSnapshot,
     Layer,
     LimitData,
     MissingField,
@@ -39,8 +43,11 @@ from feedhandler_testing.faults import (
     SequenceGap,
     Slicer,
     SlowClose,
+    SnapshotInStream,
+    StaleSnapshot,
     Stall,
     TlsFailure,
+    WrongChecksum,
     WrongType,
     fault_kinds,
 )
@@ -128,6 +135,8 @@ _RANGES: Mapping[type[Fault], Mapping[str, Any]] = MappingProxyType(
         HoldThenCut: {"after_s": (0.0, 30.0)},
         HtmlPage: {"status": [200, 502, 503]},
         LateAck: {"delay_s": (0.1, 20.0)},
+        LateSnapshot: {"delay_s": (0.1, 20.0)},
+        StaleSnapshot: {"by": (1, 8)},
         Latency: {"delay_s": (0.0, 3.0), "jitter_s": (0.0, 1.0), "way": _WAYS},
         LimitData: {"count": (1, 3_000), "how": ["end", "reset"]},
         MissingField: {"name": ["price", "symbol", "sequence", "time", "size", "side", "type"]},
@@ -145,33 +154,27 @@ _RANGES: Mapping[type[Fault], Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-# Those that a subject is right to give up for, and those that need a book.
-_NOT_DRAWN = frozenset(
-    {
-        TlsFailure.__name__,
-        RefuseSubscription.__name__,
-        "StaleSnapshot",
-        "SnapshotInStream",
-        "WrongChecksum",
-        "CrossedBook",
-        "Oversize",
-        "ExpireToken",
-    }
-)
+# Those that a subject is right to give up for, or that need more than a scenario has here.
+_NOT_DRAWN = frozenset({TlsFailure, RefuseSubscription, ExpireToken, InflationBomb})
+OF_BOOKS = frozenset({CrossedBook, LateSnapshot, SnapshotInStream, StaleSnapshot, WrongChecksum})
+"""The kinds that act on order books alone."""
 
 
 def is_drawable(kind: type[Fault]) -> bool:
     """Whether faults of that kind are drawn."""
-    return kind.__name__ not in _NOT_DRAWN and kind.__module__.startswith("feedhandler_testing.")
+    return kind not in _NOT_DRAWN and kind.__module__.startswith("feedhandler_testing.")
 
 
-def _drawable(*, cutting: bool = False, connecting: bool | None = None) -> list[type[Fault]]:
+def _drawable(
+    *, cutting: bool = False, connecting: bool | None = None, books: bool = False
+) -> list[type[Fault]]:
     return [
         kind
         for kind in fault_kinds().values()
         if is_drawable(kind)
         and (connecting is None or connecting == (kind.layer is Layer.CONNECTING))
         and (kind.cuts or not cutting)
+        and (books or kind not in OF_BOOKS)
     ]
 
 
@@ -247,13 +250,14 @@ def _draw_settings(choose: Chooser) -> dict[str, Any]:
 def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
     """A scenario that a sound feed has to survive."""
     symbols = ["BTC-USD", "ETH-USD", "SOL-USD"][: choose.integer(1, 3)]
+    channel = choose.one_of(["price", "price", "price", "book"])
     steps: list[Step | Fault] = []
     for _ in range(choose.integer(1, 5)):
         shape = choose.integer(0, 9)
         served = choose.integer(2, 25)
         serve = Serve(served, interval_s=choose.one_of([0.1, 0.0, 0.01, 1.0]))
         if shape <= 4:
-            kind = choose.one_of(_drawable())
+            kind = choose.one_of(_drawable(books=channel == "book"))
             every = choose.integer(1, 3)
             inject = Inject(
                 draw_fault(choose, kind, symbols),
@@ -281,6 +285,7 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
         seed=seed,
         steps=steps,
         symbols=symbols,
+        channel=channel,
         settings=_draw_settings(choose),
         consumer_pause_s=choose.one_of([0.0, 0.0, 0.0, 0.05, 0.5]),
         heartbeat_s=choose.one_of([None, None, 7.0]),

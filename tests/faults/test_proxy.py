@@ -195,6 +195,17 @@ async def test_a_side_that_does_not_read_makes_the_other_wait(to_client: bool) -
                 assert len(await exactly(receiver, held)) == held
 
 
+@pytest.mark.parametrize("fault", [Slicer(100), DuplicateBytes()])
+async def test_pieces_that_are_more_than_the_buffer_pass_one_by_one(fault: Fault) -> None:
+    with trio.fail_after(LIMIT_S):
+        async with open_through(buffer_bytes=1_000) as through:
+            client, server = await through.connect()
+            through.proxy.fault(fault)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.send_all, bytes(50_000))
+                await exactly(client, 50_000)
+
+
 async def test_a_server_that_is_not_there_resets_the_client() -> None:
     with socket.socket() as unused:
         unused.bind((HOST, 0))

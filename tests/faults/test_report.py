@@ -319,6 +319,19 @@ def test_numbers_that_json_or_javascript_cannot_hold_are_told_as_text() -> None:
     assert str(2**60) in values
 
 
+@frozen
+class Halted(Record):
+    """A kind of record that a subject has of its own."""
+
+    reason: str
+
+
+def test_record_of_a_kind_of_its_own_is_in_the_table() -> None:
+    data = Page(render_report(made(Halted(1, "auction")))).data
+    ((at, kind, reason),) = data["rows"]
+    assert (at, data["kinds"][kind], reason) == (1, ["halted", ["reason"]], "auction")
+
+
 def test_run_without_any_record_has_a_page() -> None:
     assert Page(render_report(made())).data["rows"] == []
 

@@ -9,9 +9,10 @@ from feedhandler_testing.catalogue.alive import ALIVE
 from feedhandler_testing.catalogue.base import Entry
 from feedhandler_testing.catalogue.connecting import CONNECTING
 from feedhandler_testing.catalogue.data import DATA
+from feedhandler_testing.catalogue.day import VIRTUAL_DAY
 from feedhandler_testing.catalogue.payload import PAYLOAD
 
-__all__ = ["CATALOGUE", "Entry", "find_entry"]
+__all__ = ["CATALOGUE", "VIRTUAL_DAY", "Entry", "find_entry"]
 
 CATALOGUE: tuple[Entry, ...] = tuple(
     sorted((*CONNECTING, *ALIVE, *PAYLOAD, *DATA), key=lambda entry: entry.number)
@@ -21,7 +22,7 @@ CATALOGUE: tuple[Entry, ...] = tuple(
 
 def find_entry(name: str) -> Entry:
     """The entry of that name. Raises `ConfigError` that suggests the nearest ones."""
-    entries = {entry.name: entry for entry in CATALOGUE}
+    entries = {entry.name: entry for entry in (*CATALOGUE, VIRTUAL_DAY)}
     if name not in entries:
         near = difflib.get_close_matches(name, entries, 3) or ["all"]
         raise ConfigError(
