@@ -454,12 +454,13 @@ class PatientBackoff(Rule):
     _epoch: int = 0
     _connected_at: float = 0.0
     _unsure: bool = False
+    _hidden: bool = False
 
     def _count(self, record: Record) -> Iterator[str]:
         if isinstance(record, Lost) and record.reason in _DROPPED:
             self._unsure = True  # prices between two failures may have been dropped
         if isinstance(record, Made):
-            self._unsure = True  # of a book, not all that proves a connection is told
+            self._hidden = True  # of a book, not all that proves a connection is told
         if isinstance(record, Delivered):
             self._failures, self._unsure = 0, False
         if not isinstance(record, Moved):
@@ -486,7 +487,7 @@ class PatientBackoff(Rule):
         yield from self._told(record, self._failures)
 
     def _told(self, record: Moved, count: int) -> Iterator[str]:
-        if not self._unsure and record.attempt != count:
+        if not (self._unsure or self._hidden) and record.attempt != count:
             yield f"says that it is failure {record.attempt} in a row, and it is {count}"
 
     def see(self, record: Record) -> Iterator[str]:
@@ -510,7 +511,8 @@ class PatientBackoff(Rule):
         policy = self.contract.policies[FailureKind(record.failure)]
         cap = backoff.cap_s if policy.cap_s is None else policy.cap_s
         # Beyond the thirtieth, every curve has reached its cap.
-        failures = record.attempt if self._unsure else self._replacing or self._failures
+        unsure = self._unsure or self._hidden
+        failures = record.attempt if unsure else self._replacing or self._failures
         tries = min(max(failures - 1, 0), 30)
         longest = min(cap, backoff.base_s * policy.scale * backoff.factor**tries)
         least = policy.minimum_s if record.retry_after_s is None else record.retry_after_s
@@ -587,9 +589,8 @@ class PatientBreaker(Rule):
         unseen = max(self._opened, self._since_price - breaker.failure_threshold)
         if record.breaker_open:
             yield from self._judge_open(record, breaker, unseen)
-        self._opened = max(unseen, self._opened)
-        if self._since_price >= breaker.failure_threshold:
-            self._opened = max(self._opened, 1)
+        elif self._since_price >= breaker.failure_threshold:
+            self._opened = unseen + 1
         # A back-off that is longer than the circuit's time goes before it.
         early = record.wait_s is not None and record.wait_s < breaker.open_s - 0.001
         due = counts and self._row >= breaker.failure_threshold and not record.breaker_open

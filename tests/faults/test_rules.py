@@ -251,6 +251,7 @@ class Overfull(Bent):
 # --- one case for each way of breaking a rule ----------------------------------------------------
 
 _PLAIN = Scenario(steps=[Serve(20)])
+_LOSING = [Serve(4), Inject(Latency(0.5)), Inject(Reset(lose=True), Messages(6)), Serve(30)]
 _CUT = Scenario(steps=[Serve(10), Cut(Reset(lose=True)), Serve(10)])
 _REFUSED = Scenario(steps=[Inject(Refuse(), times=7), Serve(10)])
 _EXACT = evolve(_REFUSED, settings={"backoff": {"jitter": False}})
@@ -320,7 +321,9 @@ CASES = (
         "stamped after it was published", "TrueStamps",
         Bent(each(lambda e: evolve(e, recv_ns=e.recv_ns + 10**9))),
     ),
-    Case("gaps are swallowed", "LossAnnounced", Bent(without(is_gap)), _CUT),
+    Case(
+        "gaps are swallowed", "LossAnnounced", Bent(without(is_gap)), Scenario(steps=_LOSING)
+    ),
     Case(
         "prices are swallowed", "LossAnnounced",
         Bent(without(lambda e: isinstance(e, PriceUpdate) and e.sequence % 5 == 0)),
@@ -338,7 +341,7 @@ CASES = (
     Case(
         "deltas go on without their snapshot", "BooksTrue",
         Bent(without(lambda e: isinstance(e, BookSnapshot) and e.sequence > 3)),
-        evolve(_BOOK, steps=[Serve(10), Cut(Reset(lose=True)), Serve(20)]),
+        evolve(_BOOK, steps=_LOSING),
     ),
     Case("a second connection", "OneConnection", SecondConnection()),
     Case(
