@@ -159,3 +159,26 @@ def test_the_readme_state_diagram_is_the_table(readme: str) -> None:
     (diagram,) = blocks(readme, "mermaid")
     drawn = set(re.findall(r"^ +([A-Z]+) --> ([A-Z]+):", diagram, re.MULTILINE))
     assert drawn == {(old.name, new.name) for (old, _), new in TRANSITIONS.items()}
+
+
+@pytest.mark.parametrize("page", ["scenarios.md", "new_fault.md"])
+def test_the_examples_of_a_page_run(tmp_path: Path, page: str) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    program = tmp_path / "page.py"
+    program.write_text("\n\n".join(blocks(text, "python")), "utf-8")
+    run(str(program), cwd=tmp_path)
+
+
+def test_the_scenario_of_the_readme_runs(readme: str, tmp_path: Path) -> None:
+    (block,) = [one for one in blocks(readme, "python") if "simulate(" in one]
+    program = tmp_path / "scenario.py"
+    program.write_text(block, "utf-8")
+    run(str(program), cwd=tmp_path)
+
+
+def test_the_toml_of_the_page_is_a_scenario() -> None:
+    from feedhandler_testing import Cut, Reset, Serve, scenario_from_toml
+
+    text = (ROOT / "docs" / "scenarios.md").read_text("utf-8")
+    (block,) = blocks(text, "toml")
+    assert scenario_from_toml(block).steps == (Serve(500), Cut(Reset()))

@@ -342,13 +342,16 @@ class Supervisor:
     ) -> float | FeedError:
         self._heed(error)
         until = self._judge(error, failures)
+        breaker_open = False
+        if not isinstance(until, FeedError):
+            until, breaker_open = self._not_before_breaker(until)
         if self.allows(ConnectionEvent.ROLLOVER_FAILED):
             self._advance(
                 ConnectionEvent.ROLLOVER_FAILED,
                 error=error,
                 attempt=failures.attempt_count,
                 next_attempt_at=None if isinstance(until, FeedError) else until,
-                breaker_open=isinstance(error, CircuitOpenError),
+                breaker_open=breaker_open,
             )
         return until
 
@@ -357,13 +360,15 @@ class Supervisor:
         self.reconnection.established(now=trio.current_time())
         self._advance(ConnectionEvent.ESTABLISHED)
 
+    def _not_before_breaker(self, until: float) -> tuple[float, bool]:
+        """When to try again, and whether it is the open circuit that sets it."""
+        open_until = self.breaker.open_until if self.breaker is not None else None
+        if open_until is not None and open_until >= until:
+            return open_until, True
+        return until, False
+
     async def _wait(self, error: FeedError, *, until: float) -> None:
-        breaker_open = False
-        if self.breaker is not None:
-            open_until = self.breaker.open_until
-            breaker_open = open_until is not None and open_until >= until
-            if breaker_open and open_until is not None:
-                until = open_until
+        until, breaker_open = self._not_before_breaker(until)
         event = (
             ConnectionEvent.LOST
             if self.state is ConnectionState.CONNECTED

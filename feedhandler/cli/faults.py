@@ -88,6 +88,33 @@ def run(*, name: str, seed: int | None, trace: bool, report: Path | None) -> Non
         sys.exit(EXIT_BROKEN)
 
 
+@faults.command()
+def matrix() -> None:
+    """Run every kind of fault in every state."""
+    from feedhandler_testing.matrix import STATES
+    from feedhandler_testing.matrix import matrix as cells
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kind", *STATES):
+        table.add_column(heading)
+    rows: dict[str, list[str]] = {}
+    broken = 0
+    for cell in cells():
+        outcome = _simulate(cell.scenario)
+        acted = any(kind == cell.kind for kind, _ in outcome.coverage)
+        broken += bool(outcome.violations)
+        verdict = "BROKEN" if outcome.violations else "ok" if acted else "-"
+        rows.setdefault(cell.kind, []).append(verdict)
+    for kind, verdicts in rows.items():
+        table.add_row(kind, *verdicts)
+    console = Console()
+    console.print(table)
+    console.print("ok: it acted, and all rules were kept; -: nothing came that it could act on")
+    console.print(f"{broken} broken")
+    if broken:
+        sys.exit(EXIT_BROKEN)
+
+
 @faults.command(name="from-recording")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(

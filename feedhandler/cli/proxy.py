@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field, frozen
 
-from feedhandler._io.nursery import open_plain_nursery
 from feedhandler.cli.board import Output
 from feedhandler.errors import ConfigError
 
@@ -68,23 +67,14 @@ async def run_proxy(plan: ProxyPlan, output: Output) -> int:
     told = _Told(output)
     proxy = FaultProxy(to=to, listen=listen, seed=plan.seed, observer=told)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with proxy, open_plain_nursery() as nursery:
+        async with proxy:
             host, port = proxy.address
             told.say(f"listening on {f'[{host}]' if ':' in host else host}:{port} for {plan.to}")
             placed = [proxy.place(one.injection) for one in planned]
-            for one, fault in zip(planned, placed, strict=True):
-                if one.for_s is not None:
-                    nursery.start_soon(_take_away, fault, one.for_s)
             with trio.move_on_after(math.inf if plan.seconds is None else plan.seconds):
                 await anext(signals)
             told.stop()
     return _summary(told, proxy, planned, placed)
-
-
-async def _take_away(placed: PlacedFault, after_s: float) -> None:
-    await placed.fired.wait()
-    await trio.sleep(after_s)
-    placed.remove()
 
 
 def _summary(

@@ -50,7 +50,7 @@ class FaultNeverFired(AssertionError):
 class Injection:
     """A fault with when and how often it acts: once `after` is due, with probability `chance`
     on each `every`th occasion, `times` times (0: any number; `None`: once, or any number for
-    lasting faults), and for `for_s` seconds at most (`None`: no limit).
+    lasting faults), and for `for_s` seconds from its first act on (`None`: no limit).
     """
 
     fault: Fault
@@ -100,6 +100,7 @@ class PlacedFault:
         self.struck: set[int] = set()
         self._board = board
         self._set_at = board.world.now()
+        self._first_at: float | None = None
         self._events = board.events.copy()
         self._occasions = 0
         self._acts: dict[int, Act] = {}
@@ -122,7 +123,9 @@ class PlacedFault:
     def ends_at(self) -> float:
         """When it is taken away, in seconds since the server was started."""
         limit = self.injection.for_s
-        return math.inf if limit is None else self._set_at + limit
+        if limit is None or self._first_at is None:
+            return math.inf
+        return self._first_at + limit
 
     @property
     def wakes_at(self) -> float:
@@ -197,6 +200,10 @@ class PlacedFault:
 
     def has_fired(self, attempt: int) -> None:
         self.count += 1
+        if self._first_at is None:
+            self._first_at = self._board.world.now()
+            if self.injection.for_s is not None:
+                self._board.reschedule()
         self.fired.set()
         self._board.on_fired(self, attempt)
 
@@ -245,7 +252,7 @@ class FaultBoard:
         self.placed.append(placed)
         for hook in hooks_of(type(injection.fault)):
             self._by_hook.setdefault(hook, []).append(placed)
-        self._notify()
+        self.reschedule()
         return placed
 
     def remove(self, placed: PlacedFault) -> None:
@@ -286,7 +293,8 @@ class FaultBoard:
                 self.remove(placed)
             await self.poll()
 
-    def _notify(self) -> None:
+    def reschedule(self) -> None:
+        """The time at which something is due has changed."""
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 

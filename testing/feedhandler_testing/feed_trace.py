@@ -176,22 +176,12 @@ class FeedTrace:
 
     def sent(self, attempt: int, message: dict[str, Any], *, intact: bool) -> None:
         """For the server."""
-        symbol, number = message.get("symbol"), message.get("sequence")
-        if message.get("type") != "price" or not isinstance(symbol, str):
+        record = Sent.of(self._now(), attempt, message, intact=intact)
+        if record is None:
             return
-        if not isinstance(number, int):
-            return
-        told = [message.get(name) for name in ("price", "size", "side", "time")]
-        price, size, side, time_ns = told
-        whole = None not in told
-        if whole and not (isinstance(price, str) and isinstance(size, str)):
+        if record.intact and not all(isinstance(message[n], str) for n in ("price", "size")):
             self._inexact = True  # it was sent as a number: its digits are not known any more
-        self._add(
-            Sent(
-                self._now(), attempt, symbol, number, str(price), str(size), str(side),
-                time_ns if isinstance(time_ns, int) else 0, intact and whole,
-            )
-        )  # fmt: skip
+        self._add(record)
 
     def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None:
         """For the server."""

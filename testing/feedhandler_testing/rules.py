@@ -533,7 +533,7 @@ class PatientBackoff(Rule):
 @define
 class PatientBreaker(Rule):
     """After as many failures in a row as its threshold says the circuit opens, not before, and
-    for as long as its formula says; a price that is published ends the row, and so does a
+    for as long as its formula says; data that is published ends the row, and so does a
     connection that has lived for the back-off's `stable_s`.
 
     The open time doubles with each failed probe, until enough reads of prices in a row have

@@ -551,13 +551,9 @@ class _Run:
         self._add(Gauged(self._now(), "open streams", open_streams, self._contract.connections))
 
     def sent(self, attempt: int, message: dict[str, Any], *, intact: bool) -> None:
-        if message.get("type") == "price":
-            self._add(
-                Sent(
-                    self._now(), attempt, message["symbol"], message["sequence"],
-                    message["price"], message["size"], message["side"], message["time"], intact,
-                )
-            )  # fmt: skip
+        record = Sent.of(self._now(), attempt, message, intact=intact)
+        if record is not None:
+            self._add(record)
 
     def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None:
         self._requests += kind.startswith("subscribe")

@@ -32,12 +32,10 @@ _FIELDS = {"number": "connection"}  # what a trigger's own errors call a conditi
 
 @frozen
 class PlannedFault:
-    """A fault as it was asked for in `text`: put `injection` in place, and take it away `for_s`
-    seconds after it has first acted (`None`: never)."""
+    """A fault as it was asked for in `text`."""
 
     text: str
     injection: Injection
-    for_s: float | None = None
 
 
 def parse_fault(text: str) -> PlannedFault:
@@ -97,7 +95,7 @@ def _planned(text: str, fault: Fault, when: Mapping[str, Any]) -> PlannedFault:
         triggers.append(OnConnection(when["connection"]))
     for_s = when.get("for_s")
     if for_s is not None:
-        positive(None, attrs.fields_dict(PlannedFault)["for_s"], for_s)
+        positive(None, attrs.fields_dict(Injection)["for_s"], for_s)
         if not fault.lasting:
             raise ConfigError(
                 "for_s", for_s, f"is for faults that last, and {kind_of(type(fault))} acts at once",
@@ -109,8 +107,9 @@ def _planned(text: str, fault: Fault, when: Mapping[str, Any]) -> PlannedFault:
         chance=when.get("chance", 1.0),
         every=when.get("every", 1),
         times=when.get("times"),
+        for_s=for_s,
     )
-    return PlannedFault(text, injection, for_s)
+    return PlannedFault(text, injection)
 
 
 def _pairs(text: str, part: str) -> dict[str, str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 from attrs import field, frozen
@@ -56,7 +58,8 @@ class Happened(Record):
 class Sent(Record):
     """A message of the venue went out; not `intact`: it was kept back or spoiled by a fault.
 
-    `number` is the symbol's sequence; the other fields are as in the message, digit for digit.
+    `number` is the symbol's sequence; the other fields are as in the message, digit for digit, and
+    amounts in the form that `str(Decimal(...))` gives them.
     """
 
     attempt: int
@@ -67,6 +70,31 @@ class Sent(Record):
     side: str
     time_ns: int
     intact: bool
+
+    @classmethod
+    def of(
+        cls, at_s: float, attempt: int, message: Mapping[str, Any], *, intact: bool
+    ) -> Sent | None:
+        """What is to be told of a message; `None` if it is no price."""
+        symbol, number = message.get("symbol"), message.get("sequence")
+        if message.get("type") != "price" or not isinstance(symbol, str):
+            return None
+        if not isinstance(number, int):
+            return None
+        price, size, side = (message.get(name) for name in ("price", "size", "side"))
+        time_ns = message.get("time")
+        whole = None not in (price, size, side, time_ns)
+        return cls(
+            at_s, attempt, symbol, number, _amount(price), _amount(size), str(side),
+            time_ns if isinstance(time_ns, int) else 0, intact and whole,
+        )  # fmt: skip
+
+
+def _amount(told: object) -> str:
+    try:
+        return str(Decimal(str(told)))
+    except InvalidOperation:
+        return str(told)
 
 
 @frozen

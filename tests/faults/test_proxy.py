@@ -538,7 +538,7 @@ def test_a_specification_is_read() -> None:
     assert injection.fault == Stall(pongs=False, way="both")
     assert injection.after == All([At(5), Bytes(9), OnConnection(2)])
     assert (injection.chance, injection.every, injection.times) == (0.5, 3, 1)
-    assert planned.for_s == 3
+    assert planned.injection.for_s == 3
     assert parse_fault("reset").injection.fault == Reset()
     assert parse_fault("latency:delay_s=0.1,jitter_s=0.02").injection.fault == Latency(
         0.1, jitter_s=0.02

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request, TextMessage
 
@@ -1041,6 +1041,7 @@ async def test_a_slow_reader_loses_nothing_when_a_subscriber_opens(
                 await trio.sleep(1)
 
         nursery.start_soon(read)
+        await wait_all_tasks_blocked()  # one that has not begun to read holds nobody up
         for n in range(20):
             await connection.send_many(prices("A", range(n * 10, n * 10 + 10)))
             if n % 4 == 0:
