@@ -205,6 +205,13 @@ def _digests(session: nox.Session, hash_seed: str) -> str:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Plant bugs in copies of the handler, and see that the kit catches them."""
+    _install_wheel(session, "testing")
+    session.run("python", "tests/faults/mutants/run.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed beside that of peers; arguments after -- go to benchmarks/run.py."""
     _install_wheel(session, "cli,recording,testing", *_group("bench"))

@@ -244,6 +244,11 @@ class Feed:
         return self._config.buffer_events
 
     @property
+    def overflow(self) -> OverflowPolicy:
+        """What happens when so many wait, as configured."""
+        return self._config.overflow
+
+    @property
     def waiting(self) -> int:
         """How many events wait for this feed's own iteration; see `FeedConfig.buffer_events`."""
         return self._main.waiting

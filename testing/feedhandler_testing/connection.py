@@ -73,6 +73,8 @@ class MockWebSocketConnection:
         self._on_sent = on_sent
         self._on_event = on_event
         self._nursery: trio.Nursery | None = None
+        self._to_start: deque[tuple[float, Callable[..., Awaitable[None]], tuple[object, ...]]]
+        self._to_start = deque()
         self._send_lock = trio.StrictFIFOLock()
         self._received: deque[str | bytes] = deque(maxlen=_RECEIVED)
         self._arrived = trio.Event()
@@ -244,6 +246,10 @@ class MockWebSocketConnection:
         self._close_sent = True
         await self.send_frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode())
 
+    def has_sent_close(self) -> None:
+        """A Close frame is on its way, sent in some other way than by `close()`."""
+        self._close_sent = True
+
     def drop(self) -> None:
         """Reset the connection: what is on its way is lost."""
         self.link.reset()
@@ -262,6 +268,8 @@ class MockWebSocketConnection:
         """Call `act` in `delay_s` seconds, if the connection lives then."""
         if self._nursery is not None:
             self._nursery.start_soon(self._later, delay_s, act, args)
+        elif not self.closed:
+            self._to_start.append((delay_s, act, args))
 
     async def _later(
         self, delay_s: float, act: Callable[..., Awaitable[None]], args: Sequence[object]
@@ -294,6 +302,8 @@ class MockWebSocketConnection:
         """Serve the client until the end: read what it sends, and ping it."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            while self._to_start:  # a fault may have acted before
+                nursery.start_soon(self._later, *self._to_start.popleft())
             if ping_every_s is not None:
                 nursery.start_soon(self.ping_every, ping_every_s)
             self._board.begin(self)
@@ -302,12 +312,14 @@ class MockWebSocketConnection:
                 await self._read(received)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client, or a fault, has ended it
+            else:
+                await self._linger()
             finally:
                 self._nursery = None
                 nursery.cancel_scope.cancel()
                 self._closed.set()
                 self._arrived.set()
-                await self._close_link()
+                await trio.aclose_forcefully(self.link)
 
     async def _read(self, received: _OnMessage) -> None:
         protocol = Connection(ConnectionType.SERVER)
@@ -354,10 +366,12 @@ class MockWebSocketConnection:
         while await self.link.receive_some(65_536):
             pass  # the client's patience ends it
 
-    async def _close_link(self) -> None:
+    async def _linger(self) -> None:
+        """Keep the stream open for as long as a fault wants it; nothing more is sent."""
         if self.link.linger_s:
+            self.subscriptions.clear()
+            self.book_subscriptions.clear()
             await trio.sleep(self.link.linger_s)
-        await trio.aclose_forcefully(self.link)
 
     async def ping_every(self, interval_s: float) -> None:
         """Ping until the connection is gone."""

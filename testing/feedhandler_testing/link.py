@@ -52,6 +52,7 @@ class Link(trio.abc.Stream):
         self._held: Counter[tuple[Way, bool]] = Counter()
         self._changed = trio.Event()
         self._cut = False
+        self._closed = False
         self._not_before = -math.inf  # bytes keep their order, so nothing arrives before this
 
     def __repr__(self) -> str:
@@ -100,7 +101,8 @@ class Link(trio.abc.Stream):
         direct = not (self._waiting or self._pumping or self.cut_next or self._board.has("carry"))
         if direct and not self._holds(self.way, control=control):
             if self._cut:
-                raise trio.BrokenResourceError
+                await trio.lowlevel.checkpoint()
+                raise self._gone()
             await self.transport_stream.send_all(data)
             return
         await trio.lowlevel.checkpoint()
@@ -119,7 +121,7 @@ class Link(trio.abc.Stream):
             while self._waiting_bytes >= self._limit and not self._cut:
                 await self._changed.wait()
             if self._cut:
-                raise trio.BrokenResourceError
+                raise self._gone()
             due = trio.current_time() + one.delay_s
             self._waiting.append((one, due))
             self._waiting_bytes += len(one.data)
@@ -217,8 +219,12 @@ class Link(trio.abc.Stream):
 
     # --- the end ---
 
+    def _gone(self) -> Exception:
+        """What sending raises once it is over: whether that was this side's doing or not."""
+        return trio.ClosedResourceError() if self._closed else trio.BrokenResourceError()
+
     async def aclose(self) -> None:
-        self._cut = True
+        self._cut = self._closed = True
         self._notify()
         await self.transport_stream.aclose()
 

@@ -5,9 +5,10 @@ at the end (`end`), and yields what breaks the law, in words. A rule knows nothi
 works: only what the mock saw, and what the handler said.
 
 *Safety, at every step:* `LegalTransitions`, `NothingInvented`, `NothingTwice`, `InOrder`,
-`LossAnnounced`, `BooksTrue`, `OneConnection`, `PacedSubscriptions`, `PatientBackoff`,
-`PatientBreaker`, `WithinBounds`. *Liveness, after the faults end,* and *nothing left at the end*
-need the run itself and are in `feedhandler_testing.run`.
+`TrueStamps`, `LossAnnounced`, `NoFalseAlarm`, `BooksTrue`, `OneConnection`,
+`PacedSubscriptions`, `PatientBackoff`, `PatientBreaker`, `WithinBounds`. *Liveness, after the
+faults end,* and *nothing left at the end* need the run itself and are in
+`feedhandler_testing.run`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import ClassVar
 
 from attrs import define, field, frozen
 
-from feedhandler import TRANSITIONS
+from feedhandler import TRANSITIONS, BreakerConfig
 from feedhandler.errors import FailureKind
+from feedhandler_testing.faults.base import Layer
 from feedhandler_testing.subject import Contract
 from feedhandler_testing.trace import (
     BookTold,
@@ -30,8 +32,10 @@ from feedhandler_testing.trace import (
     Happened,
     Lost,
     Made,
+    Malformed,
     Moved,
     Record,
+    Refused,
     Requested,
     Sent,
 )
@@ -146,17 +150,50 @@ class NothingTwice(Rule):
 
 @define
 class InOrder(Rule):
-    """The messages of a symbol are published in the order of their sequence."""
+    """The messages of a symbol are published in the order of their sequence, and a gap stands
+    where its messages would have been."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Delivered,)
+    reads: ClassVar[tuple[type[Record], ...]] = (Delivered, Lost)
     _last: dict[str, int] = field(factory=dict)
+    _lost_to: dict[str, int] = field(factory=dict)
 
     def see(self, record: Record) -> Iterator[str]:
+        match record:
+            case Lost(symbol=str(lost), last=int(to), of_book=False):
+                self._lost_to[lost] = max(to, self._lost_to.get(lost, 0))
         if isinstance(record, Delivered):
-            last = self._last.get(record.symbol)
-            if last is not None and record.number < last:
-                yield f"published {record.symbol} #{record.number} after #{last}"
-            self._last[record.symbol] = record.number
+            symbol, number = record.symbol, record.number
+            last = self._last.get(symbol)
+            if last is not None and number < last:
+                yield f"published {symbol} #{number} after #{last}"
+            self._last[symbol] = number
+            lost_to = self._lost_to.get(symbol)
+            if lost_to is not None and number <= lost_to:
+                yield f"published {symbol} #{number} after the gap that reaches to #{lost_to}"
+
+
+@define
+class TrueStamps(Rule):
+    """A price's receive time lies between its sending and its publishing, unless a fault has set
+    the clock."""
+
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Delivered)
+    _sent_s: dict[tuple[str, int], float] = field(factory=dict)
+    _shifted: bool = False
+
+    def see(self, record: Record) -> Iterator[str]:
+        match record:
+            case Sent():
+                self._sent_s.setdefault((record.symbol, record.number), record.at_s)
+            case Fired():
+                self._shifted |= record.taints or record.layer == Layer.CLOCK.value
+            case Delivered() if record.received_s is not None and not self._shifted:
+                sent_s = self._sent_s.get((record.symbol, record.number), 0.0)
+                if not sent_s - 0.001 <= record.received_s <= record.at_s + 0.001:
+                    yield (
+                        f"{record.symbol} #{record.number} was sent at {sent_s:.6f} s, and says "
+                        f"that it was received at {record.received_s:.6f} s"
+                    )
 
 
 @define
@@ -221,6 +258,67 @@ class LossAnnounced(Rule):
 
     def _told(self, symbol: str, number: int) -> str:
         return f"{symbol} #{number} was sent, not published, and no gap was announced for it"
+
+
+@define
+class NoFalseAlarm(Rule):
+    """A hole in a sequence is announced only where a connection has left one, and a message is
+    called malformed only where one may have been.
+
+    An alarm that cries for nothing costs a resync, and soon nobody listens to it.
+    """
+
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Moved, Malformed, Lost)
+    _on: dict[tuple[str, int], set[int]] = field(factory=dict)  # attempts, for each intact message
+    _in_order: dict[tuple[str, int], set[int]] = field(factory=dict)
+    _highest: dict[tuple[str, int], int] = field(factory=dict)
+    _lowest: dict[tuple[str, int], int] = field(factory=dict)
+    _tainted: bool = False
+    _spoiled: bool = False
+    _rolled_over: bool = False
+
+    def see(self, record: Record) -> Iterator[str]:
+        match record:
+            case Sent():
+                self._note(record)
+            case Fired():
+                self._tainted |= record.taints
+                self._spoiled |= record.layer not in _SPARING
+            case Moved(old="connected", new="connected"):
+                self._rolled_over = True  # a hole can begin on one and end on the other
+            case Malformed() if not (self._spoiled or self._tainted):
+                yield f"called a message malformed ({record.path}), and all were sent intact"
+            case Lost(reason="sequence", of_book=False) if not self._tainted:
+                yield from self._judge(record)
+
+    def _note(self, record: Sent) -> None:
+        if not record.intact:
+            self._spoiled = True
+            return
+        message, line = (record.symbol, record.number), (record.symbol, record.attempt)
+        self._on.setdefault(message, set()).add(record.attempt)
+        if record.number > self._highest.get(line, -1):
+            self._highest[line] = record.number
+            self._in_order.setdefault(message, set()).add(record.attempt)
+        self._lowest[line] = min(record.number, self._lowest.get(line, record.number))
+
+    def _judge(self, record: Lost) -> Iterator[str]:
+        symbol, first, last = record.symbol, record.first, record.last
+        if symbol is None or first is None or last is None:
+            return
+        if record.missing != last - first + 1:
+            return  # several, merged into one
+        shown_by = self._on.get((symbol, last + 1), set())
+        numbers = range(first, last + 1)
+        for attempt in shown_by:
+            begun = self._rolled_over or self._lowest[symbol, attempt] <= first
+            if begun and any(attempt not in self._in_order.get((symbol, n), ()) for n in numbers):
+                return
+        yield f"announced a hole in {symbol}, #{first} to #{last}, and no connection left one"
+
+
+# The layers whose faults make no message malformed.
+_SPARING = frozenset({Layer.CONNECTING.value, Layer.BYTES.value, Layer.CLOCK.value})
 
 
 @define
@@ -296,21 +394,25 @@ class OneConnection(Rule):
 
 @define
 class PacedSubscriptions(Rule):
-    """Nothing is subscribed twice on a connection, nor faster than the pace.
+    """Nothing is subscribed twice on a connection, nor faster than the pace, nor at all once it
+    was refused.
 
     A subscription may be asked for again once its acknowledgement is overdue, or where silent
     symbols are asked for anew; a book, whenever it is not whole. Where a fault keeps back what the
     client sends, nobody can tell when it asked.
     """
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Requested, Fired)
+    reads: ClassVar[tuple[type[Record], ...]] = (Requested, Fired, Refused)
     _asked: dict[tuple[int, str], float] = field(factory=dict)
     _last: dict[int, float] = field(factory=dict)
     _delayed: set[int] = field(factory=set)
+    _refused: set[str] = field(factory=set)
 
     def see(self, record: Record) -> Iterator[str]:
         if isinstance(record, Fired) and record.delays:
             self._delayed.add(record.attempt)
+        if isinstance(record, Refused) and record.symbol is not None:
+            self._refused.add(record.symbol)
         if not isinstance(record, Requested) or record.attempt in self._delayed:
             return
         before = self._last.get(record.attempt)
@@ -323,6 +425,8 @@ class PacedSubscriptions(Rule):
             if record.kind != "subscribe":
                 self._asked.pop(key, None)
                 continue
+            if symbol in self._refused:
+                yield f"{symbol} was refused, and is asked for again"
             asked = self._asked.get(key)
             deadline_s = self.contract.ack_deadline_s
             if deadline_s is None:
@@ -336,14 +440,61 @@ class PacedSubscriptions(Rule):
 @define
 class PatientBackoff(Rule):
     """A wait is within the formula ``min(cap, base * factor**n)`` of its kind of failure, never
-    shorter than the venue asked for, and no attempt is made before it is over."""
+    shorter than the venue asked for, and no attempt is made before it is over.
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Happened, Moved)
+    n counts the failures since a price was published or a connection lived for `stable_s`: what
+    the subject says of it has to be so.
+    """
+
+    reads: ClassVar[tuple[type[Record], ...]] = (Happened, Moved, Delivered, Lost, Made)
     _not_before: float = 0.0
     _asked_until: float = 0.0
+    _failures: int = 0
+    _replacing: int = 0
+    _epoch: int = 0
+    _connected_at: float = 0.0
+    _unsure: bool = False
+    _hidden: bool = False
+
+    def _count(self, record: Record) -> Iterator[str]:
+        if isinstance(record, Lost) and record.reason in _DROPPED:
+            self._unsure = True  # prices between two failures may have been dropped
+        if isinstance(record, Made):
+            self._hidden = True  # of a book, not all that proves a connection is told
+        if isinstance(record, Delivered):
+            self._failures, self._unsure = 0, False
+        if not isinstance(record, Moved):
+            return
+        replaced, self._epoch = record.epoch != self._epoch, record.epoch
+        if record.old == record.new == "connected" and not replaced:
+            # To replace a connection failed; that has a count of its own while it lives.
+            self._replacing += 1
+            yield from self._told(record, self._replacing)
+            if record.wait_s is None:
+                self._replacing = 0
+            return
+        self._replacing = 0
+        if record.new == "connected":
+            self._connected_at = record.since_s
+            return
+        if record.failure is None or self.contract.backoff is None:
+            return
+        over_s = record.since_s - self._connected_at - self.contract.backoff.stable_s
+        if record.old == "connected" and over_s >= -0.001:
+            self._failures = 0
+            self._unsure = over_s <= 0.001  # both at once
+        self._failures += 1
+        yield from self._told(record, self._failures)
+
+    def _told(self, record: Moved, count: int) -> Iterator[str]:
+        if not (self._unsure or self._hidden) and record.attempt != count:
+            yield f"says that it is failure {record.attempt} in a row, and it is {count}"
 
     def see(self, record: Record) -> Iterator[str]:
         backoff = self.contract.backoff
+        yield from self._count(record)
+        if isinstance(record, Happened) and record.event == "closed" and self._replacing:
+            self._not_before = 0.0  # it was to replace what has ended now, as is yet to be told
         if isinstance(record, Happened) and record.event == "dialled":
             until = max(self._not_before, self._asked_until)
             if record.at_s < until - 0.001:
@@ -360,7 +511,9 @@ class PatientBackoff(Rule):
         policy = self.contract.policies[FailureKind(record.failure)]
         cap = backoff.cap_s if policy.cap_s is None else policy.cap_s
         # Beyond the thirtieth, every curve has reached its cap.
-        tries = min(max(record.attempt - 1, 0), 30)
+        unsure = self._unsure or self._hidden
+        failures = record.attempt if unsure else self._replacing or self._failures
+        tries = min(max(failures - 1, 0), 30)
         longest = min(cap, backoff.base_s * policy.scale * backoff.factor**tries)
         least = policy.minimum_s if record.retry_after_s is None else record.retry_after_s
         if record.wait_s < least - 0.001:
@@ -379,13 +532,20 @@ class PatientBackoff(Rule):
 
 @define
 class PatientBreaker(Rule):
-    """After as many failures in a row as its threshold says the circuit opens, for no shorter and
-    no longer than its formula says; data that is published ends the row, and so does a
-    connection that has lived for the back-off's `stable_s`."""
+    """After as many failures in a row as its threshold says the circuit opens, not before, and
+    for as long as its formula says; data that is published ends the row, and so does a
+    connection that has lived for the back-off's `stable_s`.
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost, Delivered, BookTold)
+    The open time doubles with each failed probe, until enough reads of prices in a row have
+    closed the circuit.
+    """
+
+    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost, Delivered, BookTold, Made)
     _row: int = 0
-    _opened: int = 0
+    _since_price: int = 0
+    _opened: int = 0  # since it was closed for certain: at least as often as counts
+    _reopened: int = 0  # since a price was published: at most as often as counts
+    _reads: set[int] = field(factory=set)
     _connected_at: float = 0.0
     _unsure: bool = False
 
@@ -393,36 +553,66 @@ class PatientBreaker(Rule):
         breaker = self.contract.breaker
         if breaker is None:
             return
-        if isinstance(record, Lost) and record.reason in _DROPPED:
-            self._unsure = True  # prices between two failures may have been dropped
-        if isinstance(record, Delivered | BookTold):
-            self._row = 0
-        if isinstance(record, Moved) and record.new == "connected":
-            self._connected_at = record.since_s
-        if not isinstance(record, Moved) or record.failure is None:
-            return
+        match record:
+            case Lost(reason="malformed"):
+                self._since_price += record.missing or 1
+                self._reads.clear()
+            case Lost() if record.reason in _DROPPED:
+                self._unsure = True  # prices between two failures may have been dropped
+            case Made():
+                self._unsure = True  # of a book, not all that is a success is told
+            case BookTold():
+                self._row = 0
+            case Delivered():
+                self._row = self._since_price = self._reopened = 0
+                self._reads.add(record.recv_ns)
+                if len(self._reads) >= breaker.success_threshold:
+                    self._opened = 0
+            case Moved():
+                if record.old == record.new == "connected":
+                    self._unsure = True  # of two connections, not every failure is told
+                if record.new == "connected":
+                    self._connected_at = record.since_s
+                if record.failure is not None:
+                    yield from self._judge(record, breaker)
+
+    def _judge(self, record: Moved, breaker: BreakerConfig) -> Iterator[str]:
         stable_s = self.contract.backoff.stable_s if self.contract.backoff else float("inf")
         lived_s = record.since_s - self._connected_at
         if record.old == "connected" and lived_s >= stable_s - _SLACK_S:
-            self._row = 0  # it has proved itself by living
-        if record.failure not in ("forced", "malformed_data"):
-            self._row += 1
+            self._row = self._reopened = 0  # it has proved itself by living
+        counts = record.failure not in ("forced", "malformed_data")
+        self._row += counts
+        self._since_price += counts
+        self._reads.clear()
+        # It may have opened unseen before, behind back-offs that were longer.
+        unseen = max(self._opened, self._since_price - breaker.failure_threshold)
         if record.breaker_open:
-            self._opened += 1
-            # It may have opened unseen before, behind back-offs that were longer.
-            opened = max(self._opened, self._row - breaker.failure_threshold + 1)
-            longest = min(breaker.open_cap_s, breaker.open_s * 2.0 ** min(opened - 1, 20))
-            asked = record.retry_after_s or 0.0
-            if record.wait_s is not None and record.wait_s > max(longest, asked) + 0.001:
-                yield f"the circuit stays open for {record.wait_s:.3f} s, and not {longest:.3f} s"
+            yield from self._judge_open(record, breaker, unseen)
+        elif self._since_price >= breaker.failure_threshold:
+            self._opened = unseen + 1
         # A back-off that is longer than the circuit's time goes before it.
         early = record.wait_s is not None and record.wait_s < breaker.open_s - 0.001
-        due = self._row >= breaker.failure_threshold and not record.breaker_open
-        due &= record.failure != "forced"  # which says nothing about the venue
+        due = counts and self._row >= breaker.failure_threshold and not record.breaker_open
         if due and early and not self._unsure:
             yield f"{self._row} failures in a row, and it waits {record.wait_s} s"
-        if record.breaker_open and self._row < 1 and record.failure != "malformed_data":
-            yield "the circuit opened without a failure"
+
+    def _judge_open(self, record: Moved, breaker: BreakerConfig, before: int) -> Iterator[str]:
+        sure = not self._unsure and breaker.failure_rate is None
+        if sure and not self._opened and self._since_price < breaker.failure_threshold:
+            yield f"the circuit opened after {self._since_price} failures in a row"
+        self._opened = before + 1
+        self._reopened += 1
+        if record.wait_s is None:
+            return
+        exponent = 64 if self._unsure else self._opened - 1
+        longest = min(breaker.open_cap_s, breaker.open_s * 2.0 ** min(exponent, 64))
+        least = min(breaker.open_cap_s, breaker.open_s * 2.0 ** min(self._reopened - 1, 64))
+        asked = record.retry_after_s or 0.0
+        if record.wait_s > max(longest, asked) + 0.001:
+            yield f"the circuit stays open for {record.wait_s:.3f} s, and not {longest:.3f} s"
+        if record.wait_s < least - 0.001 and sure and record.failure != "malformed_data":
+            yield f"the circuit stays open for {record.wait_s:.3f} s, and {least:.3f} s are due"
 
 
 # --- memory --------------------------------------------------------------------------------------
@@ -444,7 +634,9 @@ RULES: tuple[type[Rule], ...] = (
     NothingInvented,
     NothingTwice,
     InOrder,
+    TrueStamps,
     LossAnnounced,
+    NoFalseAlarm,
     BooksTrue,
     OneConnection,
     PacedSubscriptions,

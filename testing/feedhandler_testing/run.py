@@ -353,6 +353,8 @@ class _Run:
         if isinstance(record, Delivered):
             self._messages += 1
             self._fresh[record.symbol] = record.number
+            ahead_s = self._now() - self._server.now()
+            record = evolve(record, received_s=(record.recv_ns - EPOCH_NS) / 1e9 + ahead_s)
         elif isinstance(record, BookTold):
             self._messages += 1
             if record.number is not None and record.trust in _TRUSTED:
@@ -580,8 +582,9 @@ class _Run:
 
     def fired(self, placed: PlacedFault, attempt: int) -> None:
         self._coverage.add((placed.name.rpartition("-")[0], self._phase()))
+        fault = placed.fault
         self._add(
-            Fired(self._now(), placed.name, attempt, placed.fault.taints, placed.fault.delays)
+            Fired(self._now(), placed.name, attempt, fault.taints, fault.delays, fault.layer.value)
         )
 
     def _phase(self) -> str:
@@ -624,6 +627,10 @@ class _Run:
         refused = sum(isinstance(r, Refused) for r in records)
         if refused < expect.refused:
             broken("Expected", f"{expect.refused} refusals, and {refused} were told")
+        if self._messages < expect.messages:
+            broken("Expected", f"{expect.messages} prices, and there were {self._messages}")
+        if self._server.pongs_received < expect.pongs:
+            broken("Expected", f"{expect.pongs} pongs, not {self._server.pongs_received}")
         if expect.connections not in (None, self._server.accepted):
             broken("Expected", f"{expect.connections} connections, not {self._server.accepted}")
         if not _contains(self._server.close_codes, expect.close_codes):

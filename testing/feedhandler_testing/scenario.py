@@ -106,7 +106,9 @@ class Expect:
     `wait_s`: how long it waits, at least, between its first failure and its next attempt.
     `requests`: how often it asks for subscriptions, at least. `within_s`: how long the whole run
     takes, at most. `lag_s`: how far behind the venue's clock it says that it is, at least.
-    `lossless`: it announces no gap. `all_fire`: every fault that was put in place has acted.
+    `messages`: how many prices it publishes, at least. `pongs`: how many of the venue's pings it
+    answers, at least. `lossless`: it announces no gap. `all_fire`: every fault that was put in
+    place has acted.
     """
 
     recovers: bool = True
@@ -115,6 +117,8 @@ class Expect:
     gaps: tuple[str, ...] = field(default=(), converter=_strings)
     malformed: int = field(default=0, validator=at_least(0))
     refused: int = field(default=0, validator=at_least(0))
+    messages: int = field(default=0, validator=at_least(0))
+    pongs: int = field(default=0, validator=at_least(0))
     connections: int | None = None
     close_codes: tuple[int, ...] = field(default=(), converter=_codes)
     wait_s: float = field(default=0.0, validator=not_negative)
@@ -204,7 +208,7 @@ class Scenario:
                     f"{path}.after", one, "can never happen: a clock belongs to no connection",
                     mend="use At(5), or OnEvent(...)",
                 )  # fmt: skip
-            if isinstance(one, OnConnection) and one.number > 1 and not _may_end(self.steps):
+            if isinstance(one, OnConnection) and one.number > 1 and not _may_end((*before, *after)):
                 raise ConfigError(
                     f"{path}.after", one, "can never happen: nothing ends the first connection",
                     mend="add Cut(Reset()), or use OnConnection(1)",

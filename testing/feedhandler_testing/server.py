@@ -116,6 +116,7 @@ class MockWebSocketServer:
             ssl_context = self._certificates.server_context()
         self._ssl_context = ssl_context
         self.close_codes: list[int] = []
+        self.pongs_received = 0
         self._buffer_bytes = buffer_bytes
         self._ready_failure = injection_of(failure_mode)
         self._failure_mode = failure_mode
@@ -476,6 +477,7 @@ class MockWebSocketServer:
         finally:
             self.connections.pop(connection.id, None)
             self.board.forget(connection)
+            self.pongs_received += connection.pongs_received
             if connection.close_code is not None:
                 self.close_codes.append(connection.close_code)
 

@@ -23,6 +23,7 @@ from feedhandler import (
     FeedStateChanged,
     Gap,
     Level,
+    OverflowPolicy,
     PriceUpdate,
     PriceVenue,
     SubscriptionFailed,
@@ -140,7 +141,8 @@ def _levels(levels: Iterable[Level]) -> tuple[str, ...]:
     return tuple(f"{level.price}:{level.size}" for level in levels)
 
 
-_READ_EVENTS = 131_072 // 20
+_MERGED_EVENTS = 64  # that stand for what was dropped: gaps by symbol and reason, and a state
+_READ_EVENTS = 131_072 // 50  # of one read: two for each message, and a price takes 100 bytes
 
 _SETTINGS: Mapping[str, Any] = {
     "connection": {
@@ -211,5 +213,8 @@ class FeedSubject:
         return (lag_ns or 0) / 1e9
 
     def gauges(self, feed: Any) -> Iterable[tuple[str, float, float]]:
-        # A read's worth can be over the bound (see `ConnectionConfig`).
-        yield "waiting events", feed.waiting, feed.buffer_events + _READ_EVENTS
+        # Where reading waits, one read more can be held (see `ConnectionConfig`); where events are
+        # dropped, a batch is being read besides, or what stands for those that were.
+        blocks = feed.overflow is OverflowPolicy.BLOCK
+        more = _READ_EVENTS if blocks else max(feed.buffer_events, _MERGED_EVENTS)
+        yield "waiting events", feed.waiting, feed.buffer_events + more

@@ -124,12 +124,13 @@ class Placed(Record):
 
 @frozen
 class Fired(Record):
-    """A fault acted, on the client's nth attempt to connect."""
+    """A fault of `layer` acted, on the client's nth attempt to connect."""
 
     fault: str
     attempt: int
     taints: bool
     delays: bool
+    layer: str = ""
 
 
 @frozen
@@ -144,7 +145,10 @@ class Removed(Record):
 
 @frozen
 class Delivered(Record):
-    """A price reached the subject's consumer; `recv_ns` is when it says that it was received."""
+    """A price reached the subject's consumer; `recv_ns` is when it says that it was received.
+
+    `received_s` is that in seconds since the run began, by the venue's clock.
+    """
 
     symbol: str
     number: int
@@ -154,6 +158,7 @@ class Delivered(Record):
     time_ns: int | None
     recv_ns: int
     epoch: int
+    received_s: float | None = None
 
 
 @frozen

@@ -7,9 +7,11 @@ from feedhandler_testing.faults import (
     AppPing,
     Burst,
     Close,
+    CloseBehind,
     CutMessage,
     End,
     HalfOpen,
+    HangDial,
     MuteSymbol,
     NoCloseReply,
     NoPong,
@@ -68,7 +70,42 @@ ALIVE = (
         Scenario(
             name="quiet-market",
             steps=[Serve(10), Wait(3_600), Serve(10)],
-            expect=Expect(connections=1, lossless=True),
+            expect=Expect(connections=1, lossless=True, close_codes=[1000]),
+        ),
+    ),
+    Entry(
+        17, "it accepts, and drops at once", "the back-off grows: an open connection is no proof",
+        Scenario(
+            name="accept-and-drop", settings={"breaker": False, "backoff": {"jitter": False}},
+            steps=[Inject(Close(1001), times=6), Wait(30), Serve(10)],
+            expect=Expect(failures=["peer_closed"] * 6, connections=7),
+        ),
+    ),
+    Entry(
+        17, "blips, each mended at once", "the count starts anew with the first data",
+        Scenario(
+            name="blips", settings={"backoff": {"jitter": False}},
+            steps=[*[Serve(5), Cut(Reset())] * 7, Serve(10)],
+            expect=Expect(failures=["reset"] * 7, connections=8),
+        ),
+    ),
+    Entry(
+        17, "after an outage a planned roll-over is cut short, in the middle of a probe",
+        "the probe's leave is given back, and the next attempt is a probe as well",
+        Scenario(
+            name="probe-cut-short",
+            steps=[*[Refuse()] * 5, Serve(1), Cut(Notice("not here")), HangDial(), Cut(Reset()),
+                   Serve(10)],
+            expect=Expect(failures=["refused"] * 5 + ["reset"], connections=2),
+        ),
+    ),
+    Entry(
+        18, "messages, and a Close right behind them", "the messages are delivered first",
+        Scenario(
+            name="data-then-close",
+            steps=[Serve(5), Inject(CloseBehind()), Serve(1), Wait(5), Serve(5)],
+            # Two more come at the end of each run, one for each symbol.
+            expect=Expect(failures=["peer_closed"], messages=13, connections=2),
         ),
     ),
     Entry(
@@ -193,6 +230,14 @@ ALIVE = (
             name="close-when-full", consumer_pause_s=60.0, settings={"buffer_events": 10},
             steps=[Inject(Burst(5_000), Messages(1)), Serve(2), Finish()],
             expect=Expect(connections=1, within_s=5),
+        ),
+    ),
+    Entry(
+        34, "the Close frame is not answered", "bounded close",
+        Scenario(
+            name="close-unanswered",
+            steps=[Serve(5), Inject(NoCloseReply()), Finish()],
+            expect=Expect(connections=1, close_codes=[1000], within_s=5),
         ),
     ),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from feedhandler_testing.faults import (
     OversizedHeaders,
     Refuse,
     Reject,
+    Reset,
     TlsFailure,
     WrongAccept,
 )
@@ -41,6 +42,24 @@ CONNECTING = (
             name="connection-refused",
             steps=[Inject(Refuse(), times=3), Serve(20)],
             expect=Expect(failures=["refused"] * 3, connections=1),
+        ),
+    ),
+    Entry(
+        2, "the venue is down, comes back, and has blips and another outage later",
+        "a circuit that opens for longer each time, and for the shortest again once it was closed",
+        Scenario(
+            name="long-outage", recover_s=600,
+            steps=[Inject(Refuse(), times=9), Serve(20), Cut(Reset()), Serve(5), Cut(Reset()),
+                   *[Refuse()] * 6, Serve(20)],
+            expect=Expect(failures=["refused"] * 9 + ["reset"] * 2 + ["refused"] * 6),
+        ),
+    ),
+    Entry(
+        2, "the connection is refused for hours", "the curve ends at its cap",
+        Scenario(
+            name="refused-for-hours", settings={"breaker": False, "backoff": {"jitter": False}},
+            steps=[Inject(Refuse(), times=40), Serve(20)], recover_s=3_600,
+            expect=Expect(failures=["refused"] * 40, connections=1),
         ),
     ),
     Entry(

@@ -15,6 +15,7 @@ from feedhandler_testing.faults import (
     Latency,
     LateSnapshot,
     LostAck,
+    RefuseSubscription,
     Reorder,
     Reset,
     SequenceGap,
@@ -22,7 +23,7 @@ from feedhandler_testing.faults import (
     StaleSnapshot,
     WrongChecksum,
 )
-from feedhandler_testing.scenario import Cut, Expect, Inject, Scenario, Serve
+from feedhandler_testing.scenario import Cut, Expect, Inject, Scenario, Serve, Wait
 from feedhandler_testing.triggers import At, Messages
 
 __all__ = ["DATA"]
@@ -106,6 +107,14 @@ DATA = (
         ),
     ),
     Entry(
+        53, "a subscription is refused", "told; not asked for again",
+        Scenario(
+            name="subscription-refused", recover_s=30,
+            steps=[RefuseSubscription(), Wait(20), Cut(Reset()), Wait(20)],
+            expect=Expect(recovers=False, refused=2, connections=2),
+        ),
+    ),
+    Entry(
         54, "an acknowledgement is lost", "asked for again after a deadline",
         Scenario(
             name="lost-ack",
@@ -143,6 +152,15 @@ DATA = (
             name="subscription-pace", symbols=_MANY, settings={"subscribe_pace_s": 0.5},
             steps=[Inject(LostAck(), times=3), Serve(400), Cut(Reset()), Serve(80)],
             expect=Expect(connections=2, requests=4),
+        ),
+    ),
+    Entry(
+        58, "many symbols go silent, one soon after the other", "asked for anew at the same pace",
+        Scenario(
+            name="silence-pace", symbols=_MANY[:10],
+            settings={"subscribe_pace_s": 2.0, "symbol_stale_s": 10.0},
+            steps=[Serve(40, interval_s=0.3), Wait(25), Serve(40)],
+            expect=Expect(connections=1, requests=5, lossless=True),
         ),
     ),
     Entry(

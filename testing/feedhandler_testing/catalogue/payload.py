@@ -15,6 +15,7 @@ from feedhandler_testing.faults import (
     MissingField,
     Oversize,
     ReservedBits,
+    Slicer,
     Truncated,
     UnknownType,
 )
@@ -111,12 +112,46 @@ PAYLOAD = (
         ),
     ),
     Entry(
+        44, "messages in fragments among whole ones", "each in its place",
+        Scenario(
+            name="fragments-in-a-burst",
+            steps=[Inject(Fragments(3), every=3, times=0), Inject(Burst(200), Messages(4)),
+                   Serve(20)],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
+        44, "bytes that come one at a time", "messages are cut where they end",
+        Scenario(
+            name="sliced",
+            steps=[Inject(Slicer(1)), Inject(Burst(20), Messages(4)), Serve(20)],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
+        45, "a consumer that is slower than the venue, and is to lose nothing",
+        "reading waits, no deadline runs meanwhile, and the order is kept",
+        Scenario(
+            name="standstill", consumer_pause_s=0.5, settings={"buffer_events": 50},
+            steps=[Inject(Burst(5_000), Messages(4)), Serve(300)],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
+        45, "a consumer that falls behind a little, again and again", "the order is kept",
+        Scenario(
+            name="stop-and-go", consumer_pause_s=0.01, settings={"buffer_events": 5},
+            steps=[*[Serve(60, interval_s=0), Serve(20, interval_s=0.02)] * 5],
+            expect=Expect(connections=1, lossless=True),
+        ),
+    ),
+    Entry(
         45, "a burst, or a slow consumer", "the overflow policy acts, announced; pings answered",
         Scenario(
             name="slow-consumer", consumer_pause_s=0.5, heartbeat_s=5.0,
             settings={"overflow": "drop_oldest", "buffer_events": 20},
             steps=[Inject(Burst(500), _FIFTH), Serve(100)],
-            expect=Expect(gaps=["overflow"], connections=1),
+            expect=Expect(gaps=["overflow"], connections=1, pongs=2),
         ),
     ),
 )  # fmt: skip

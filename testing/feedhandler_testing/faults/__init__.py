@@ -92,6 +92,7 @@ from feedhandler_testing.faults.venue import (
 from feedhandler_testing.faults.websocket import (
     BadCloseCode,
     Close,
+    CloseBehind,
     ControlBetween,
     CutMessage,
     FragmentedControl,
@@ -129,6 +130,7 @@ __all__ = [
     "ClockJump",
     "ClockSkew",
     "Close",
+    "CloseBehind",
     "ControlBetween",
     "CorruptBits",
     "Crash",

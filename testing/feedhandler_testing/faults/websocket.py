@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadCloseCode",
     "Close",
+    "CloseBehind",
     "ControlBetween",
     "CutMessage",
     "FragmentedControl",
@@ -72,6 +73,22 @@ class Close(Fault):
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
         await connection.close(self.code, self.reason)
+
+
+@frozen
+class CloseBehind(Fault):
+    """A message and a Close frame leave in the same bytes, so that one read finds both."""
+
+    layer: ClassVar[Layer] = Layer.WEBSOCKET
+
+    code: int = field(default=1001, validator=at_least(0))
+
+    def frame(self, act: Act, frame: Frame) -> Sequence[bytes] | None:
+        if act.connection is None:
+            return None
+        act.connection.has_sent_close()
+        close = encode_frame(Opcode.CLOSE, struct.pack("!H", self.code))
+        return [encode_frame(frame.opcode, frame.payload), close]
 
 
 @frozen
