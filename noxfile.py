@@ -143,7 +143,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the built and installed wheel; arguments after -- go to pytest."""
     _install_wheel(session, "cli,recording,testing", *_group("test"))
-    session.run("python", "-m", "pytest", *session.posargs, env=INSTALLED_ONLY)
+    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session

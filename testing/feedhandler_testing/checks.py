@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Attribute
 
@@ -20,7 +20,10 @@ __all__ = [
     "probability",
 ]
 
-_Validator = Callable[[Any, Any, Any], None]
+if TYPE_CHECKING:
+    _Validator = Callable[[Any, Attribute[Any], Any], None]
+else:  # where a tool asks for it: attrs' class takes no parameter when it runs
+    _Validator = Callable[..., None]
 
 
 def _is_number(value: object) -> bool:
