@@ -16,7 +16,7 @@ from feedhandler.errors import ConfigError
 
 if TYPE_CHECKING:
     from feedhandler_testing.chaos import Summary
-    from feedhandler_testing.run import Outcome
+    from feedhandler_testing.outcome import Outcome
     from feedhandler_testing.scenario import Scenario
 
 __all__ = ["chaos", "faults"]
@@ -82,7 +82,7 @@ def run(*, name: str, seed: int | None, trace: bool, report: Path | None) -> Non
         click.echo(f"drawn: {report}")
     _tell(scenario.name or name, outcome)
     if outcome.violations:
-        from feedhandler_testing.run import ScenarioFailed
+        from feedhandler_testing.outcome import ScenarioFailed
 
         click.echo(str(ScenarioFailed(outcome)), err=True)
         sys.exit(EXIT_BROKEN)

@@ -131,6 +131,10 @@ if TYPE_CHECKING:
     from feedhandler_testing.link import (
         Link,
     )
+    from feedhandler_testing.outcome import (
+        Outcome,
+        ScenarioFailed,
+    )
     from feedhandler_testing.prices import (
         PriceSource,
         price_message,
@@ -148,8 +152,6 @@ if TYPE_CHECKING:
         Violation,
     )
     from feedhandler_testing.run import (
-        Outcome,
-        ScenarioFailed,
         run_scenario,
         simulate,
     )
@@ -287,7 +289,7 @@ else:
         "Now": "triggers",
         "OnConnection": "triggers",
         "OnEvent": "triggers",
-        "Outcome": "run",
+        "Outcome": "outcome",
         "Oversize": "faults",
         "OversizedHeaders": "faults",
         "Partition": "faults",
@@ -306,7 +308,7 @@ else:
         "Reset": "faults",
         "Rule": "rules",
         "Scenario": "scenario",
-        "ScenarioFailed": "run",
+        "ScenarioFailed": "outcome",
         "SequenceGap": "faults",
         "Serve": "scenario",
         "Slicer": "faults",

@@ -15,7 +15,8 @@ import attrs
 from attrs import define, field, frozen
 
 from feedhandler_testing.faults.base import Fault
-from feedhandler_testing.run import Outcome, simulate
+from feedhandler_testing.outcome import Outcome
+from feedhandler_testing.run import simulate
 from feedhandler_testing.sampling import random_scenario
 from feedhandler_testing.scenario import Scenario, Step
 from feedhandler_testing.scenario_files import scenario_from_dict, scenario_to_dict

@@ -30,7 +30,7 @@ from feedhandler_testing.faults.connecting import (
     Reject,
     WrongAccept,
 )
-from feedhandler_testing.faults.venue import BadJson, MissingField, Truncated, WrongType
+from feedhandler_testing.faults.malformed import BadJson, MissingField, Truncated, WrongType
 from feedhandler_testing.faults.websocket import Close, InvalidUtf8, ReservedBits
 from feedhandler_testing.triggers import Messages
 

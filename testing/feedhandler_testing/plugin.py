@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from feedhandler_testing.feed_trace import FeedTrace
+    from feedhandler_testing.outcome import Outcome
     from feedhandler_testing.rules import Violation
-    from feedhandler_testing.run import Outcome
     from feedhandler_testing.scenario import Scenario
     from feedhandler_testing.server import MockWebSocketServer
 
@@ -245,7 +245,7 @@ def _run(item: pytest.Function, asked: _Asked) -> Generator[None, object, object
         _check_clock(item, asked.clock)
     if asked.no_leaks:
         _guard(item)
-    from feedhandler_testing.run import repeatable
+    from feedhandler_testing.scheduling import repeatable
 
     try:
         with repeatable(asked.seed):

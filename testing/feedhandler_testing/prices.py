@@ -10,8 +10,9 @@ from typing import Any
 
 from feedhandler.model import PriceUpdate
 
-__all__ = ["PriceSource", "as_message", "encode_message", "price_message"]
+__all__ = ["PriceSource", "as_message", "encode_message", "is_data", "price_message"]
 
+_DATA = frozenset({"price", "snapshot", "delta"})
 _TIME_NS = 1_700_000_000_000_000_000
 
 
@@ -84,6 +85,11 @@ def as_message(update: PriceUpdate | Mapping[str, Any]) -> dict[str, Any]:
         "sequence": update.sequence,
         "time": update.recv_ns if update.venue_time_ns is None else update.venue_time_ns,
     }
+
+
+def is_data(message: Mapping[str, Any]) -> bool:
+    """Whether a message of the venue is market data, and not about subscriptions or the like."""
+    return message.get("type") in _DATA
 
 
 def encode_message(message: Mapping[str, Any]) -> str:

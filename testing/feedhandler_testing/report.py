@@ -22,6 +22,7 @@ from typing import Any
 
 import attrs
 
+from feedhandler_testing.outcome import Outcome, versions
 from feedhandler_testing.report_data import (
     RECORDS,
     chart_of,
@@ -32,7 +33,6 @@ from feedhandler_testing.report_data import (
     schema,
     told,
 )
-from feedhandler_testing.run import Outcome, _versions
 from feedhandler_testing.trace import Record
 
 __all__ = ["RECORDS", "render_report", "write_report"]
@@ -123,7 +123,7 @@ def _facts(outcome: Outcome, kept: Sequence[Any]) -> str:
     if scenario.expect.raises or kinds["Failed"]:
         facts["Errors raised"] = f"{kinds['Failed']:,}"
     short = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
-    long = {"Versions": _versions(), "Digest of the trace": outcome.digest}
+    long = {"Versions": versions(), "Digest of the trace": outcome.digest}
     return short + "".join(
         f'<div class="wide"><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>' for k, v in long.items()
     )

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from feedhandler_testing import trace
-from feedhandler_testing.run import Outcome
+from feedhandler_testing.outcome import Outcome
 from feedhandler_testing.trace import (
     Delivered,
     Failed,

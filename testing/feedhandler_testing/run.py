@@ -5,24 +5,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import platform
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from importlib import metadata
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any
 
 import trio
 import trio.testing
-from attrs import define, evolve, field
+from attrs import evolve
 
 from feedhandler_testing.board import PlacedFault
 from feedhandler_testing.clock import EPOCH_NS
 from feedhandler_testing.connection import MockWebSocketConnection
+from feedhandler_testing.expectations import Seen, unmet
 from feedhandler_testing.faults.base import Fault, Layer
+from feedhandler_testing.outcome import Outcome, ScenarioFailed
 from feedhandler_testing.rules import Judge, Violation, rules_for
 from feedhandler_testing.scenario import Cut, Finish, Inject, Repair, Scenario, Serve, Wait, is_met
+from feedhandler_testing.scheduling import repeatable
 from feedhandler_testing.server import MockWebSocketServer
 from feedhandler_testing.subject import Contract, FeedSubject, MockVenue, Subject, observe
 from feedhandler_testing.trace import (
@@ -56,82 +57,6 @@ PHASES = (
 _TRUSTED = frozenset({"verified", "unverifiable"})
 _GONE_S = 30.0  # for a connection that was cut to be over
 _STATES = frozenset({"connecting", "connected", "reconnecting", "closing"})
-
-
-@define
-class Outcome:
-    """What came of a run: `violations` is empty where all rules were kept.
-
-    `virtual_s` is how long it took in virtual time; `coverage` holds each fault that acted, with
-    the state that the subject was in.
-    """
-
-    scenario: Scenario
-    trace: Trace
-    violations: list[Violation]
-    virtual_s: float = 0.0
-    messages: int = 0
-    coverage: set[tuple[str, str]] = field(factory=set)
-
-    @property
-    def digest(self) -> str:
-        """Stands for the whole trace: the same run gives the same one."""
-        return self.trace.digest
-
-    def check(self) -> Outcome:
-        """Return itself; raise `ScenarioFailed` where a rule was broken."""
-        if self.violations:
-            raise ScenarioFailed(self)
-        return self
-
-
-class ScenarioFailed(AssertionError):
-    """A run broke rules. The message is all that is needed to repeat it."""
-
-    def __init__(self, outcome: Outcome, *, last: int = 20) -> None:
-        self.outcome = outcome
-        broken = "\n".join(f"  {violation}" for violation in outcome.violations[:10])
-        more = len(outcome.violations) - 10
-        lines = "\n".join(outcome.trace.lines()[-last:])
-        super().__init__(
-            f"{len(outcome.violations)} violation(s):\n{broken}\n"
-            + (f"  … and {more} more\n" if more > 0 else "")
-            + f"\n{outcome.scenario.literal()}\n"
-            f"seed {outcome.scenario.seed}; {_versions()}\n\n"
-            f"the last {last} of {outcome.trace.count} records:\n{lines}"
-        )
-
-
-def _versions() -> str:
-    names = ("feedhandler", "trio", "trio-websocket", "attrs", "cattrs", "msgspec")
-    told = [f"Python {platform.python_version()}"]
-    for name in names:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            told.append(f"{name} {metadata.version(name)}")
-    return ", ".join(told)
-
-
-# --- repeatable scheduling -----------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def repeatable(seed: int) -> Iterator[None]:
-    """Make trio's choice among runnable tasks a function of `seed`, in the block.
-
-    Trio shuffles each batch of runnable tasks with a generator of its own. This is the switch that
-    it has for hypothesis; there is no public one (python-trio/trio#890).
-    """
-    from trio._core import _run
-
-    module: Any = _run
-    before, state = module._ALLOW_DETERMINISTIC_SCHEDULING, module._r.getstate()
-    module._ALLOW_DETERMINISTIC_SCHEDULING = True
-    module._r.seed(seed)
-    try:
-        yield
-    finally:
-        module._ALLOW_DETERMINISTIC_SCHEDULING = before
-        module._r.setstate(state)
 
 
 def simulate(
@@ -611,46 +536,16 @@ class _Run:
             self._judge.break_rule("NothingLeft", "a timer is still set")
 
     def _check_expectations(self) -> None:
-        expect, broken = self._scenario.expect, self._judge.break_rule
-        records = self._seen
-        failures = [r.failure for r in records if isinstance(r, Moved) and r.failure]
-        if not _contains(failures, expect.failures):
-            broken("Expected", f"failures {list(expect.failures)}, and there were {failures}")
-        reasons = {r.reason for r in records if isinstance(r, Lost)}
-        if not set(expect.gaps) <= reasons:
-            broken("Expected", f"gaps {list(expect.gaps)}, and there were {sorted(reasons)}")
-        if expect.lossless and reasons:
-            broken("Expected", f"no loss, and there were gaps: {sorted(reasons)}")
-        malformed = sum(isinstance(r, Malformed) for r in records)
-        if malformed < expect.malformed:
-            broken("Expected", f"{expect.malformed} malformed messages, and {malformed} were told")
-        refused = sum(isinstance(r, Refused) for r in records)
-        if refused < expect.refused:
-            broken("Expected", f"{expect.refused} refusals, and {refused} were told")
-        if self._messages < expect.messages:
-            broken("Expected", f"{expect.messages} prices, and there were {self._messages}")
-        if self._server.pongs_received < expect.pongs:
-            broken("Expected", f"{expect.pongs} pongs, not {self._server.pongs_received}")
-        if expect.connections not in (None, self._server.accepted):
-            broken("Expected", f"{expect.connections} connections, not {self._server.accepted}")
-        if not _contains(self._server.close_codes, expect.close_codes):
-            broken("Expected", f"Close {list(expect.close_codes)}, not {self._server.close_codes}")
-        raised = [r.kind for r in records if isinstance(r, Failed)]
-        if (raised[-1] if raised else None) != expect.raises:
-            broken("Expected", f"{expect.raises or 'no error'}, and it raised {raised}")
-        if self._requests < expect.requests:
-            broken("Expected", f"{expect.requests} requests, and there were {self._requests}")
-        took_s = trio.current_time() - self._began_at
-        if expect.within_s is not None and took_s > expect.within_s:
-            broken("Expected", f"an end within {expect.within_s:g} s, and it took {took_s:.1f} s")
-        if expect.lag_s is not None and not (self._lag_s or 0.0) >= expect.lag_s:
-            broken("Expected", f"a lag of {expect.lag_s:g} s, and it told {self._lag_s} s")
-        waits = [r.wait_s for r in records if isinstance(r, Moved) and r.wait_s is not None]
-        if expect.wait_s and (waits or [0.0])[0] < expect.wait_s - 0.001:
-            broken("Expected", f"a wait of {expect.wait_s:g} s, and it waits {waits[:1]}")
-
-
-def _contains(told: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    """Whether `wanted` are among `told`, in order."""
-    remaining = iter(told)
-    return all(any(one == item for item in remaining) for one in wanted)
+        server = self._server
+        seen = Seen(
+            records=self._seen,
+            messages=self._messages,
+            pongs=server.pongs_received,
+            connections=server.accepted,
+            close_codes=server.close_codes,
+            requests=self._requests,
+            took_s=self._now(),
+            lag_s=self._lag_s,
+        )
+        for message in unmet(self._scenario.expect, seen):
+            self._judge.break_rule("Expected", message)

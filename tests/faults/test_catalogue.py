@@ -11,7 +11,8 @@ import pytest
 from feedhandler_testing.catalogue import CATALOGUE, Entry, find_entry
 from feedhandler_testing.faults import Layer, fault_kinds
 from feedhandler_testing.matrix import STATES, Cell, matrix
-from feedhandler_testing.run import ScenarioFailed, simulate
+from feedhandler_testing.outcome import ScenarioFailed
+from feedhandler_testing.run import simulate
 from feedhandler_testing.sampling import typical_fault
 from feedhandler_testing.scenario_files import load_scenario
 

@@ -105,7 +105,8 @@ from feedhandler_testing.faults import (
     kind_of,
 )
 from feedhandler_testing.link import Link
-from feedhandler_testing.run import Outcome, simulate
+from feedhandler_testing.outcome import Outcome
+from feedhandler_testing.run import simulate
 from feedhandler_testing.scenario import Cut, Expect, Finish, Inject, Scenario, Serve, Wait
 from feedhandler_testing.trace import Delivered, Fired, Happened, Lost, Malformed, Moved
 from feedhandler_testing.triggers import OnConnection

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from attrs import evolve, field, frozen
 
+from feedhandler_testing.faults import BadJson, SequenceGap
 from feedhandler_testing.faults.bytes import Latency, Reset, Stall
 from feedhandler_testing.faults.connecting import Reject
-from feedhandler_testing.faults.venue import BadJson, SequenceGap
+from feedhandler_testing.outcome import Outcome
 from feedhandler_testing.report import render_report, write_report
 from feedhandler_testing.rules import Violation
-from feedhandler_testing.run import Outcome, simulate
+from feedhandler_testing.run import simulate
 from feedhandler_testing.scenario import Cut, Inject, Scenario, Serve, Wait
 from feedhandler_testing.subject import FeedSubject, MockVenue
 from feedhandler_testing.trace import (

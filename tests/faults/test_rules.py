@@ -48,8 +48,9 @@ from feedhandler_testing.faults import (
     Reset,
     SequenceGap,
 )
+from feedhandler_testing.outcome import Outcome, ScenarioFailed
 from feedhandler_testing.rules import RULES
-from feedhandler_testing.run import Outcome, ScenarioFailed, run_scenario, simulate
+from feedhandler_testing.run import run_scenario, simulate
 from feedhandler_testing.scenario import (
     Cut,
     Expect,

@@ -17,7 +17,8 @@ from trio.testing import MockClock
 from feedhandler import Gap
 from feedhandler_testing.chaos import search, shrink
 from feedhandler_testing.faults import Latency, Reject, Reset, SequenceGap
-from feedhandler_testing.run import ScenarioFailed, run_scenario, simulate
+from feedhandler_testing.outcome import ScenarioFailed
+from feedhandler_testing.run import run_scenario, simulate
 from feedhandler_testing.sampling import random_scenario
 from feedhandler_testing.scenario import Cut, Inject, Scenario, Serve, Wait
 from feedhandler_testing.scenario_files import scenario_from_json, scenario_to_json

@@ -1,17 +1,15 @@
-"""Faults of the venue: what is wrong with its messages, and with what it answers."""
+"""Faults of the venue: its sequences, books, subscriptions, notices and load."""
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import field, frozen
 
-from feedhandler_testing.checks import at_least, one_of, positive
+from feedhandler_testing.checks import at_least, positive
 from feedhandler_testing.faults.base import Act, Fault, Later, Layer, Payload
+from feedhandler_testing.prices import encode_message, is_data
 
 if TYPE_CHECKING:
     from feedhandler_testing.connection import MockWebSocketConnection
@@ -19,22 +17,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AppPing",
     "BackwardSequence",
-    "BadJson",
-    "BadNumber",
-    "BinaryGarbage",
     "Burst",
     "CrossedBook",
     "DataBeforeAck",
     "Duplicate",
-    "EmptyMessage",
-    "ExtraField",
-    "FrameInside",
-    "HtmlMessage",
-    "InflationBomb",
     "LateAck",
     "LateSnapshot",
     "LostAck",
-    "MissingField",
     "MuteSymbol",
     "Notice",
     "RefuseSubscription",
@@ -42,194 +31,10 @@ __all__ = [
     "SequenceGap",
     "SnapshotInStream",
     "StaleSnapshot",
-    "Truncated",
-    "UnknownType",
     "WrongChecksum",
-    "WrongType",
 ]
 
-_DATA = frozenset({"price", "snapshot", "delta"})
 _ACKS = frozenset({"subscribed", "unsubscribed"})
-
-
-def _is_data(message: dict[str, Any]) -> bool:
-    return message.get("type") in _DATA
-
-
-def _text(message: dict[str, Any]) -> str:
-    return json.dumps(message, separators=(",", ":"))
-
-
-# --- malformed ---
-
-
-_BAD_JSON: Mapping[str, Callable[[str], str]] = MappingProxyType(
-    {
-        "colon": lambda text: text.replace('":', '"=', 1),
-        "trailing_comma": lambda text: f"{text[:-1]},}}",
-        "single_quotes": lambda text: text.replace('"', "'"),
-        "bare_key": lambda text: text.replace('"', "", 2),
-        "garbage_after": lambda text: f"{text}]",
-        "two_documents": lambda text: text + text,
-        "control_character": lambda text: text.replace('":"', '":"\x00', 1),
-        "lone_surrogate": lambda text: text.replace('":"', '":"\\ud800', 1),
-        "nesting": lambda text: "[" * 10_000 + text,
-        "not_an_object": lambda text: f"[{text}]",
-    }
-)
-
-
-@frozen
-class BadJson(Fault):
-    """A message is no JSON, or none that a message can be: a missing ``colon``, a
-    ``trailing_comma``, and so on, or `how` drawn at random (``any``)."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    how: str = field(default="colon", validator=one_of(("any", *_BAD_JSON)))
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not _is_data(message):
-            return None
-        how = act.rng.choice(sorted(_BAD_JSON)) if self.how == "any" else self.how
-        return [_BAD_JSON[how](_text(message))]
-
-
-@frozen
-class Truncated(Fault):
-    """A message is JSON that ends in its middle."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        text = _text(message)
-        return [text[: len(text) // 2]] if _is_data(message) else None
-
-
-@frozen
-class MissingField(Fault):
-    """A message lacks a field that it must have."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    name: str = "price"
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not (_is_data(message) and self.name in message):
-            return None
-        return [_text({key: value for key, value in message.items() if key != self.name})]
-
-
-@frozen
-class WrongType(Fault):
-    """A field is of another type: a list in the place of a value."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    name: str = "price"
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not (_is_data(message) and self.name in message):
-            return None
-        return [_text({**message, self.name: [message[self.name]]})]
-
-
-@frozen
-class BadNumber(Fault):
-    """A price is no possible number: ``NaN``, an infinity, negative, words."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    text: str = "NaN"
-    name: str = "price"
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not (_is_data(message) and self.name in message):
-            return None
-        return [_text({**message, self.name: self.text})]
-
-
-@frozen
-class HtmlMessage(Fault):
-    """A web page comes in the place of a message."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return ["<html><body>502 Bad Gateway</body></html>"] if _is_data(message) else None
-
-
-@frozen
-class EmptyMessage(Fault):
-    """An empty message comes before one."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return ["", message] if _is_data(message) else None
-
-
-@frozen
-class BinaryGarbage(Fault):
-    """A binary message of `size` random bytes comes before one."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    size: int = field(default=64, validator=at_least(1))
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return [act.rng.randbytes(self.size), message] if _is_data(message) else None
-
-
-@frozen
-class FrameInside(Fault):
-    """The bytes of a frame's header stand in the middle of the JSON (a desync)."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        text = _text(message)
-        half = len(text) // 2
-        return [text[:half] + "\x01~\x00\x7f" + text[half:]] if _is_data(message) else None
-
-
-@frozen
-class UnknownType(Fault):
-    """A message of a kind that nobody knows comes before one."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    type: str = "announcement"
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return [_text({"type": self.type, "text": "new!"}), message] if _is_data(message) else None
-
-
-@frozen
-class ExtraField(Fault):
-    """A message has a field that was not there before."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    name: str = "venue_flags"
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return [{**message, self.name: {"new": [1, 2]}}] if _is_data(message) else None
-
-
-@frozen
-class InflationBomb(Fault):
-    """A compressed message (gzip, RFC 1952) inflates to `size` bytes."""
-
-    layer: ClassVar[Layer] = Layer.VENUE
-
-    size: int = field(default=64 << 20, validator=at_least(1))
-
-    def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not _is_data(message):
-            return None
-        # A fixed time in its header: the same bytes in each run.
-        return [gzip.compress(_text(message).encode() + b" " * self.size, mtime=0)]
 
 
 # --- the sequence ---
@@ -244,7 +49,7 @@ class SequenceGap(Fault):
     count: int = field(default=1, validator=at_least(1))
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not _is_data(message):
+        if not is_data(message):
             return None
         withheld = act.memory["withheld"] = act.memory.get("withheld", 0) + 1
         act.more = withheld % self.count != 0
@@ -260,7 +65,7 @@ class Duplicate(Fault):
     copies: int = field(default=1, validator=at_least(1))
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return [message] * (1 + self.copies) if _is_data(message) else None
+        return [message] * (1 + self.copies) if is_data(message) else None
 
 
 @frozen
@@ -270,7 +75,7 @@ class Reorder(Fault):
     layer: ClassVar[Layer] = Layer.VENUE
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not _is_data(message):
+        if not is_data(message):
             return None
         kept = act.memory.pop("kept", None)
         if kept is None:
@@ -289,7 +94,7 @@ class BackwardSequence(Fault):
     by: int = field(default=3, validator=at_least(1))
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not _is_data(message):
+        if not is_data(message):
             return None
         kept: list[dict[str, Any]] = act.memory.setdefault("kept", [])
         kept.append(message)
@@ -383,7 +188,7 @@ class MuteSymbol(Fault):
     symbol: str = field()
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return [] if _is_data(message) and message.get("symbol") == self.symbol else None
+        return [] if is_data(message) and message.get("symbol") == self.symbol else None
 
 
 @frozen
@@ -457,7 +262,9 @@ class Notice(Fault):
     reason: str = "maintenance"
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
-        await connection.send_frame(1, _text({"type": "reconnect", "reason": self.reason}).encode())
+        await connection.send_frame(
+            1, encode_message({"type": "reconnect", "reason": self.reason}).encode()
+        )
 
 
 @frozen
