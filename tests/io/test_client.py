@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from feedhandler import (
     AuthenticationFailed,
@@ -414,3 +414,21 @@ async def test_masks_and_keys_come_from_the_generator(autojump_clock: MockClock)
 
     assert await sent_by(1) == await sent_by(1)
     assert await sent_by(1) != await sent_by(2)
+
+
+async def test_what_is_sent_after_a_violation_goes_out_on_the_next_connection(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    """After our Close frame, while the peer takes its time: it may not follow, nor be lost."""
+    client = WebSocketClient(server.url, dial=server.dial, rng=Random(1))
+    async with client:
+        await client.connect()
+        first = await server.next_connection()
+        first.answer_close = False
+        await first.send_frame(1, b"{}", rsv=4)
+        await wait_all_tasks_blocked()
+        await client.send("order-1")
+        second = await server.next_connection()
+        assert await second.receive() == "order-1"
+        assert not first.has_received("order-1")
+    assert first.close_code == 1002
