@@ -80,24 +80,20 @@ class Rule:
 class LegalTransitions(Rule):
     """A connection's state changes only along the table of transitions, and from where it is."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Moved, Lost)
+    reads: ClassVar[tuple[type[Record], ...]] = (Moved,)
     _state: str = "disconnected"
-    _unsure: bool = False
 
     def see(self, record: Record) -> Iterator[str]:
-        if isinstance(record, Lost) and record.reason in _DROPPED:
-            self._unsure = True  # transitions may have been dropped, but for the newest
         if not isinstance(record, Moved):
             return
-        if record.old != self._state and not self._unsure:
+        # Where events are dropped, of several transitions the newest alone may be told.
+        if record.old != self._state and not self.contract.drops_events:
             yield f"left {record.old}, and was {self._state}"
-        self._unsure = False
         if (record.old, record.new) not in _LEGAL:
             yield f"{record.old} -> {record.new} is not in the table"
         self._state = record.new
 
 
-_DROPPED = frozenset({"overflow", "conflated"})
 _LEGAL = frozenset((old.value, new.value) for (old, _), new in TRANSITIONS.items())
 
 
@@ -108,14 +104,13 @@ _LEGAL = frozenset((old.value, new.value) for (old, _), new in TRANSITIONS.items
 class NothingInvented(Rule):
     """What is published was sent, intact, with the same digits, side and time.
 
-    Where a fault has changed bytes in a way that no receiver can see, from that moment to the end
-    of the connection, nobody could know.
+    Once a fault has changed bytes in a way that no receiver can see, nobody could know.
     """
 
     reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Delivered)
     _sent: dict[tuple[str, int], set[tuple[str, str, str, int]]] = field(factory=dict)
-    _tainted: set[int] = field(factory=set)
-    _ever_tainted: bool = False
+    _newest: dict[str, int] = field(factory=dict)
+    _tainted: bool = False
 
     def see(self, record: Record) -> Iterator[str]:
         match record:
@@ -123,12 +118,13 @@ class NothingInvented(Rule):
                 known = self._sent.setdefault((record.symbol, record.number), set())
                 known.add((record.price, record.size, record.side, record.time_ns))
             case Fired(taints=True):
-                self._tainted.add(record.attempt)
-                self._ever_tainted = True
-            case Delivered():
+                self._tainted = True
+            case Delivered() if record.number > self._newest.get(record.symbol, -1):
+                # (Others come twice or late: that is against other rules.)
+                self._newest[record.symbol] = record.number
                 told = (record.price, record.size, record.side, record.time_ns)
-                known = self._sent.get((record.symbol, record.number), set())
-                if told not in known and not self._ever_tainted:
+                known = self._sent.pop((record.symbol, record.number), set())
+                if told not in known and not self._tainted:
                     was = f", which was sent as {sorted(known)}" if known else ", never sent intact"
                     yield f"published {record.symbol} #{record.number} as {told}{was}"
 
@@ -187,12 +183,16 @@ class TrueStamps(Rule):
                 self._sent_s.setdefault((record.symbol, record.number), record.at_s)
             case Fired():
                 self._shifted |= record.taints or record.layer == Layer.CLOCK.value
-            case Delivered() if record.received_s is not None and not self._shifted:
-                sent_s = self._sent_s.get((record.symbol, record.number), 0.0)
-                if not sent_s - 0.001 <= record.received_s <= record.at_s + 0.001:
+            case Delivered(recv_ns=int(recv_ns)) if not self._shifted:
+                began_ns = self.contract.began_ns
+                if began_ns is None:
+                    return
+                received_s = (recv_ns - began_ns) / 1e9
+                sent_s = self._sent_s.pop((record.symbol, record.number), 0.0)
+                if not sent_s - 0.001 <= received_s <= record.at_s + 0.001:
                     yield (
                         f"{record.symbol} #{record.number} was sent at {sent_s:.6f} s, and says "
-                        f"that it was received at {record.received_s:.6f} s"
+                        f"that it was received at {received_s:.6f} s"
                     )
 
 
@@ -446,19 +446,19 @@ class PatientBackoff(Rule):
     the subject says of it has to be so.
     """
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Happened, Moved, Delivered, Lost, Made)
+    reads: ClassVar[tuple[type[Record], ...]] = (Happened, Moved, Delivered, Made)
     _not_before: float = 0.0
     _asked_until: float = 0.0
     _failures: int = 0
     _replacing: int = 0
+    _closed_at: float = -1.0
+    _dialled: int = 0
     _epoch: int = 0
     _connected_at: float = 0.0
     _unsure: bool = False
     _hidden: bool = False
 
     def _count(self, record: Record) -> Iterator[str]:
-        if isinstance(record, Lost) and record.reason in _DROPPED:
-            self._unsure = True  # prices between two failures may have been dropped
         if isinstance(record, Made):
             self._hidden = True  # of a book, not all that proves a connection is told
         if isinstance(record, Delivered):
@@ -487,15 +487,20 @@ class PatientBackoff(Rule):
         yield from self._told(record, self._failures)
 
     def _told(self, record: Moved, count: int) -> Iterator[str]:
-        if not (self._unsure or self._hidden) and record.attempt != count:
+        unsure = self._unsure or self._hidden or self.contract.drops_events
+        if not unsure and record.attempt != count:
             yield f"says that it is failure {record.attempt} in a row, and it is {count}"
 
     def see(self, record: Record) -> Iterator[str]:
         backoff = self.contract.backoff
         yield from self._count(record)
-        if isinstance(record, Happened) and record.event == "closed" and self._replacing:
-            self._not_before = 0.0  # it was to replace what has ended now, as is yet to be told
+        if isinstance(record, Happened) and record.event == "closed":
+            if record.attempt < self._dialled:
+                self._closed_at = record.at_s  # it has ended, and not the one that is to replace it
+            if self._replacing:
+                self._not_before = 0.0  # it was to replace what has ended, as is yet to be told
         if isinstance(record, Happened) and record.event == "dialled":
+            self._dialled = record.attempt
             until = max(self._not_before, self._asked_until)
             if record.at_s < until - 0.001:
                 yield f"dialled {until - record.at_s:.3f} s before the wait was over"
@@ -507,11 +512,13 @@ class PatientBackoff(Rule):
             self._not_before = 0.0
         if record.wait_s is None or record.failure is None or backoff is None:
             return
-        self._not_before = record.since_s + record.wait_s
+        # A slow consumer may be told of it after what was to be replaced has ended.
+        if not (self._replacing and record.since_s <= self._closed_at):
+            self._not_before = record.since_s + record.wait_s
         policy = self.contract.policies[FailureKind(record.failure)]
         cap = backoff.cap_s if policy.cap_s is None else policy.cap_s
         # Beyond the thirtieth, every curve has reached its cap.
-        unsure = self._unsure or self._hidden
+        unsure = self._unsure or self._hidden or self.contract.drops_events
         failures = record.attempt if unsure else self._replacing or self._failures
         tries = min(max(failures - 1, 0), 30)
         longest = min(cap, backoff.base_s * policy.scale * backoff.factor**tries)
@@ -553,20 +560,20 @@ class PatientBreaker(Rule):
         breaker = self.contract.breaker
         if breaker is None:
             return
+        self._unsure |= self.contract.drops_events  # prices between two failures, for example
         match record:
             case Lost(reason="malformed"):
                 self._since_price += record.missing or 1
                 self._reads.clear()
-            case Lost() if record.reason in _DROPPED:
-                self._unsure = True  # prices between two failures may have been dropped
             case Made():
                 self._unsure = True  # of a book, not all that is a success is told
             case BookTold():
                 self._row = 0
             case Delivered():
                 self._row = self._since_price = self._reopened = 0
-                self._reads.add(record.recv_ns)
-                if len(self._reads) >= breaker.success_threshold:
+                if len(self._reads) < breaker.success_threshold:
+                    self._reads.add(record.recv_ns or 0)
+                else:
                     self._opened = 0
             case Moved():
                 if record.old == record.new == "connected":

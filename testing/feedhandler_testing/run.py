@@ -177,6 +177,10 @@ class _Run:
                 token="token-1" if scenario.token else None,
             ) as self._server:
                 self._server.observer = self
+                began_ns = self._server.clock.true_time_ns() - round(self._now() * 1e9)
+                self._contract = evolve(self._contract, began_ns=began_ns)
+                for rule in self._judge.rules:
+                    rule.contract = self._contract
                 if scenario.channel == "book":
                     for symbol in scenario.symbols:
                         self._next_message(symbol)  # so that there is a book to subscribe
@@ -278,8 +282,6 @@ class _Run:
         if isinstance(record, Delivered):
             self._messages += 1
             self._fresh[record.symbol] = record.number
-            ahead_s = self._now() - self._server.now()
-            record = evolve(record, received_s=(record.recv_ns - EPOCH_NS) / 1e9 + ahead_s)
         elif isinstance(record, BookTold):
             self._messages += 1
             if record.number is not None and record.trust in _TRUSTED:

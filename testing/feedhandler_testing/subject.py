@@ -75,12 +75,16 @@ class Contract:
     """What a subject promises, and is held to; `None` where it promises nothing.
 
     `connections` is how many it may have open at once in a roll-over that the venue has asked for,
-    or at any time where it `rolls_over_by_itself`. `pace_s` is the least time between two
+    or at any time where it `rolls_over_by_itself`. One that `drops_events` for a slow consumer may
+    tell only the newest of several transitions. `began_ns` is what the clock that it was given
+    said when the run began; the run sets it. `pace_s` is the least time between two
     requests, `ack_deadline_s` between two for the same subscription. `close_s` bounds its closing.
     """
 
     connections: int = 1
     rolls_over_by_itself: bool = False
+    drops_events: bool = False
+    began_ns: int | None = None
     backoff: BackoffConfig | None = None
     breaker: BreakerConfig | None = None
     policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES
@@ -172,6 +176,7 @@ def contract_of(
     """What this library's feed promises with that configuration."""
     return Contract(
         connections=2 if config.rollover else 1,
+        drops_events=config.overflow is not OverflowPolicy.BLOCK,
         rolls_over_by_itself=config.rollover and config.connection.max_lifetime_s is not None,
         backoff=config.backoff,
         breaker=config.breaker,

@@ -145,10 +145,8 @@ class Removed(Record):
 
 @frozen
 class Delivered(Record):
-    """A price reached the subject's consumer; `recv_ns` is when it says that it was received.
-
-    `received_s` is that in seconds since the run began, by the venue's clock.
-    """
+    """A price reached the subject's consumer; `recv_ns` is when it says that it was received, by
+    the clock that it was given (`None`: it does not say)."""
 
     symbol: str
     number: int
@@ -156,9 +154,8 @@ class Delivered(Record):
     size: str
     side: str
     time_ns: int | None
-    recv_ns: int
+    recv_ns: int | None
     epoch: int
-    received_s: float | None = None
 
 
 @frozen
