@@ -513,7 +513,7 @@ class PatientBackoff(Rule):
         if record.wait_s is None or record.failure is None or backoff is None:
             return
         # A slow consumer may be told of it after what was to be replaced has ended.
-        if not (self._replacing and record.since_s <= self._closed_at):
+        if not (self._replacing and record.since_s <= self._closed_at + _SLACK_S):
             self._not_before = record.since_s + record.wait_s
         policy = self.contract.policies[FailureKind(record.failure)]
         cap = backoff.cap_s if policy.cap_s is None else policy.cap_s
