@@ -335,8 +335,9 @@ class Feed:
         valid = 0
         messages = batch.messages
         position, count = 0, len(messages)
+        try_plain = plain is not None
         while position < count:
-            if plain is not None:
+            if plain is not None and try_plain:
                 run = plain(messages, position, recv_ns=recv_ns, epoch=epoch)
                 if run:
                     data = True
@@ -351,8 +352,11 @@ class Feed:
                 items = [*decode(message, recv_ns=recv_ns, epoch=epoch)]
             except Exception as error:  # a venue's bug is no reason to stop either
                 items = [Malformed(self._announcer.as_decode_error(error, message))]
+            try_plain = True
             for item in items:
                 kind = type(item)
+                if kind is BookDelta:
+                    try_plain = False  # another is likely to follow, which is not plain
                 if kind in _DATA:
                     append(item)  # type: ignore[arg-type]  # narrowed by the set
                     data = True
@@ -366,6 +370,8 @@ class Feed:
         if data and type(events[-1]) in _DATA and events[-1].venue_time_ns is not None:  # type: ignore[union-attr]  # narrowed by the set
             counters.time_told(events[-1].venue_time_ns, recv_ns)  # type: ignore[union-attr]  # likewise
         self._subscriptions.saw(events)
+        if self._behind:
+            events = self._without_steps_back(events)
         self._publish(events, size=batch.size)
         if self._successor is not None:
             self._successor.nudge()
@@ -483,7 +489,6 @@ class Feed:
             old_session=self._session,
             counters=self._counters,
             announcer=self._announcer,
-            give_up=self.reconnect,
         )
         try:
             yield successor
@@ -500,6 +505,8 @@ class Feed:
         breaks, events = successor.take_over(lost=transition.error is not None)
         self._counters.gaps += len(breaks) + sum(isinstance(event, Gap) for event in events)
         for one in breaks:
+            if one.from_sequence is not None:  # the new session may never come to know a number
+                self._positions[one.symbol, one.of_book] = one.from_sequence - 1
             yield self._announcer.not_received(
                 one.symbol,
                 from_sequence=one.from_sequence,
@@ -512,7 +519,10 @@ class Feed:
             )
         self._last_recv_ns = successor.last_recv_ns or self._last_recv_ns
         self._use_session(successor.session)
+        self._behind.update(successor.behind)
+        self._subscriptions.serve(None)  # what asks on the old connection ends with it
         self._subscriptions = successor.keeper
+        self._subscriptions.serve(self.reconnect)
         self._outbox = successor.outbox
         self._mark(sum(type(event) in _DATA for event in events))
         yield from events
@@ -526,7 +536,21 @@ class Feed:
     # --- books ---
 
     def _book_image(self, symbol: str) -> BookSnapshot | None:
-        return self._books.book_image(symbol) if self._books is not None else None
+        image = self._books.book_image(symbol) if self._books is not None else None
+        if image is None or (image.sequence or 0) < self._behind.get(symbol, 0):
+            return None
+        return image
+
+    def _without_steps_back(self, events: list[Event]) -> list[Event]:
+        """`events`, with an image in place of the data of books that were further before."""
+        data = (BookSnapshot, BookDelta)
+        behind = self._behind
+        told = {e.symbol for e in events if isinstance(e, data) and e.symbol in behind}
+        events = [e for e in events if not (isinstance(e, data) and e.symbol in told)]
+        images = [image for s in sorted(told) if (image := self._book_image(s)) is not None]
+        for image in images:
+            del behind[image.symbol]
+        return [*events, *images]
 
     def _end_book(self, symbol: str) -> None:
         last = self._last_sequence(symbol, of_book=True)
@@ -553,6 +577,7 @@ class Feed:
         # Asked here and not at each read: what a protocol is asked takes longer than a message.
         self._decode_plain = session.decode_plain if isinstance(session, BatchSession) else None
         self._books = session if isinstance(session, BookSession) else None
+        self._behind: dict[str, int] = {}  # books that were further on the connection before
 
     def _cut_off(self) -> None:
         """The consumer was too slow, and the policy is to disconnect."""

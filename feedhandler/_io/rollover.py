@@ -98,6 +98,7 @@ class Rollover:
         with self._scope:
             if self._predecessor is not None:
                 await self._predecessor.over.wait()  # never more than two at once
+                self._predecessor = None
             await trio.sleep_until(self._not_before)
             while True:
                 try:

@@ -32,7 +32,8 @@ class SubscriptionKeeper:
     """Asks the venue for what its book says is due; `keep()` runs beside each connection.
 
     An order book that does not become whole is asked for again. When that has not helped, `give_up`
-    is called with the reason, and is expected to end the connection.
+    is called with the reason, and is expected to end the connection. While there is none, because
+    another connection serves the feed, the book is asked for on and on.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class SubscriptionKeeper:
         wanted: Sequence[Subscription],
         *,
         is_full: Callable[[], bool],
-        give_up: Callable[[str], None],
+        give_up: Callable[[str], None] | None,
     ) -> None:
         self._is_full = is_full
         self._give_up = give_up
@@ -76,12 +77,17 @@ class SubscriptionKeeper:
         """Those of which other data than books is wanted, each once, in order."""
         return [symbol for symbol, of_book in self.streams() if not of_book]
 
-    def fork(self, *, give_up: Callable[[str], None]) -> SubscriptionKeeper:
-        """One for a second connection, which wants the same and has asked for nothing."""
+    def fork(self) -> SubscriptionKeeper:
+        """One for a second connection, which wants the same, has asked for nothing, and gives no
+        connection up before `serve()`."""
         wanted = self._book.in_order()
         return SubscriptionKeeper(
-            self._venue, self._config, wanted, is_full=self._is_full, give_up=give_up
+            self._venue, self._config, wanted, is_full=self._is_full, give_up=None
         )
+
+    def serve(self, give_up: Callable[[str], None] | None) -> None:
+        """Its connection is the feed's from now on; or is so no longer (`None`)."""
+        self._give_up = give_up
 
     def reset(self) -> None:
         """A new connection: nothing was asked for on it, and nothing is silent yet."""
@@ -178,6 +184,9 @@ class SubscriptionKeeper:
         if self._is_full():
             self._ladder.postpone(now=now)  # the consumer is slow: a snapshot may wait
         for subscription in self._ladder.exhausted(now=now):
+            if self._give_up is None:
+                self._ladder.broken(subscription)
+                continue
             tries = self._ladder.max_tries
             self._give_up(f"no book of {subscription.symbol} became whole in {tries} tries")
         self._ladder.try_overdue(now=now)

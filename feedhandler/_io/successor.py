@@ -64,15 +64,16 @@ class Successor:
         old_session: Session,
         counters: Counters,
         announcer: Announcer,
-        give_up: Callable[[str], None],
     ) -> None:
         self.session = venue.session()
         # A book that can't be had here is no reason against the connection that delivers.
-        self.keeper = old.fork(give_up=lambda why: give_up(why) if self.taken else None)
+        self.keeper = old.fork()
         self._books = self.session if isinstance(self.session, BookSession) else None
         self._old_books = old_session if isinstance(old_session, BookSession) else None
         self.outbox = Outbox(config.connection.send_queue_messages)
         self.taken = False
+        self.behind: dict[str, int] = {}  # whole books that had not come so far, and how far
+        self._whole: dict[str, int] = {}  # books found whole, and at which number
         self.last_recv_ns: int | None = None
         self._config = config
         self._feed = feed
@@ -155,9 +156,10 @@ class Successor:
     def take_over(self, *, lost: bool) -> tuple[list[Break], list[Event]]:
         """What is missing at the switch, and the events that follow it; to be called once."""
         overlap = self._overlap
-        symbols = self.keeper.symbols()
+        streams = dict.fromkeys((*self._old.streams(), *self.keeper.streams()))
+        symbols = [symbol for symbol, of_book in streams if not of_book]
         breaks = list(overlap.breaks(symbols, lost=lost))
-        book_breaks, images = self._switch_books()
+        book_breaks, images = self._switch_books([s for s, of_book in streams if of_book])
         breaks += book_breaks
         events = [*images, *overlap.release()]
         self._counters.ignored += overlap.duplicates
@@ -168,25 +170,27 @@ class Successor:
                 if last is not None:
                     session.resume_after(symbol, last)
         self.taken = True
+        # This lives as long as its connection; what came before need not.
+        self._old_books = self._reached = None
+        self._overlap = Overlap(None, limit=self._config.buffer_events)
         self._notify()
         return breaks, events
 
-    def _switch_books(self) -> tuple[list[Break], list[Event]]:
-        """Each wanted book as it is on the new connection; a break where it is not there yet."""
+    def _switch_books(self, symbols: Iterable[str]) -> tuple[list[Break], list[Event]]:
+        """Each book as it is on the new connection; a break where it is not there (yet)."""
         breaks: list[Break] = []
         images: list[Event] = []
-        for symbol in self._book_symbols():
+        for symbol in symbols:
             image = self._books.book_image(symbol) if self._books is not None else None
             last = self._last_of_old_book(symbol)
             behind = image is None or (last or 0) > (image.sequence or 0)
             if behind and last is not None:
                 breaks.append(Break(symbol, last + 1, None, of_book=True))
-            if image is not None:
+            if image is not None and behind and self._reached is not None:
+                self.behind[symbol] = last or 0  # told once it is no step back
+            elif image is not None:
                 images.append(image)
         return breaks, images
-
-    def _book_symbols(self) -> list[str]:
-        return [symbol for symbol, of_book in self.keeper.streams() if of_book]
 
     def _last_of_old_book(self, symbol: str) -> int | None:
         books = self._old_books
@@ -194,15 +198,24 @@ class Successor:
 
     def _has_book(self, symbol: str) -> bool:
         """Whether the new connection's book is whole, and as far as the old one's."""
-        image = self._books.book_image(symbol) if self._books is not None else None
-        return image is not None and (image.sequence or 0) >= (self._last_of_old_book(symbol) or 0)
+        books = self._books
+        newest = books.last_book_sequence(symbol) if books is not None else None
+        if books is None or newest is None or newest < (self._last_of_old_book(symbol) or 0):
+            return False
+        if self._whole.get(symbol) != newest:  # an image is made of the whole book
+            if books.book_image(symbol) is None:
+                return False
+            self._whole[symbol] = newest
+        return True
 
     async def _within(self, seconds: float, condition: Callable[[], bool]) -> bool:
         """Whether `condition` came true in that time; also when another has made the switch."""
         with trio.move_on_after(seconds):
-            while not (self.taken or condition()):
+            while not self.taken:
                 if self._error is not None:
                     raise self._error
+                if condition():
+                    break
                 await self._changed.wait()
             return True
         return False
@@ -235,11 +248,19 @@ class Successor:
             case Subscribed() | Unsubscribed():
                 self.keeper.acknowledge(item)
             case Resync():
+                self._whole.pop(item.subscription.symbol, None)
                 self.keeper.resync(item.subscription)
             case Synced():
                 self.keeper.synced(item.subscription)
             case Refused():
                 if item.subscription is not None:
+                    if item.subscription in self._wanted(self._old.snapshot().confirmed):
+                        # It may be that one connection of ours at a time can have it.
+                        self._fail(
+                            ForcedDisconnect(
+                                f"the venue refuses what the old connection has: {item.detail}"
+                            )
+                        )
                     self.keeper.refuse(item.subscription)
                 events.append(self._announcer.refused(item, batch.recv_ns, batch.epoch))
             case Reply():

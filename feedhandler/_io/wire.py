@@ -41,6 +41,7 @@ _HEAD_READ_BYTES = 4_096  # at once: what follows the head is read when there is
 _BODY_BYTES = 1_024  # of a rejection: enough to quote
 _BODY_WAIT_S = 1.0  # a body that is slower is not waited for: the status is what matters
 _KEY = re.compile(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n ]+)")
+_ACCEPT = re.compile(rb"(?im)^(sec-websocket-accept:\s*)[A-Za-z0-9+/=]+")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 Deliver = Callable[[list[str | bytes], int, int], None]
@@ -401,7 +402,9 @@ class _SplitStream(trio.abc.Stream):
         self._size = len(rest)
         self._splitter.feed(rest)
         # The library is to see the answer to the key that it has drawn.
-        return head.replace(accept.encode(), generate_accept_token(self._key_of_library), 1)
+        return _ACCEPT.sub(
+            lambda name: name[1] + generate_accept_token(self._key_of_library), head, count=1
+        )
 
     async def _read_body(self, head: bytes, rest: bytes) -> bytes:
         """The start of a rejection's body; whatever of it comes within the time there is."""
