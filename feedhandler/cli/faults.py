@@ -72,6 +72,10 @@ def run(*, name: str, seed: int | None, trace: bool, report: Path | None) -> Non
             raise click.UsageError("--trace and --report go with one scenario; name it")
         sys.exit(_run_all(seed))
     scenario = _with_seed(_scenario_of(name), seed)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise _Impossible(f"--report: {report.parent} is no directory; make it first")
+    if report is not None and report.is_dir():
+        raise _Impossible(f"--report: {report} is a directory; name a file in it")
     outcome = _simulate(scenario, keep=None if trace or report is not None else _KEPT)
     if trace:
         click.echo("\n".join(outcome.trace.lines()))
@@ -237,7 +241,10 @@ def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
 def _simulate(scenario: Scenario, *, keep: int | None = _KEPT) -> Outcome:
     from feedhandler_testing.run import simulate
 
-    return simulate(scenario, keep=keep, check_memory=True)
+    try:
+        return simulate(scenario, keep=keep, check_memory=True)
+    except ConfigError as error:
+        raise _Impossible(str(error)) from error
 
 
 def _run_all(seed: int | None) -> int:

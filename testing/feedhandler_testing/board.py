@@ -283,7 +283,11 @@ class FaultBoard:
         while True:
             changed = self._changed
             wake_at = min((placed.wakes_at for placed in self.placed), default=math.inf)
-            with trio.move_on_after(max(wake_at - self.world.now(), 0.0)):
+            now = trio.current_time()
+            # Never less than the clock can tell apart, or time would stand still here.
+            with trio.move_on_at(
+                max(now + wake_at - self.world.now(), math.nextafter(now, math.inf))
+            ):
                 await changed.wait()
             for placed in [p for p in self.placed if self.world.now() >= p.ends_at]:
                 self.remove(placed)
@@ -336,10 +340,10 @@ class FaultBoard:
                 if attempt in placed.struck or not placed.due(attempt, connection):
                     continue
                 act = placed.act(attempt, connection)
-                if placed.takes_turn(act):
+                fault: Any = placed.fault
+                if not fault.waits(act, connection) and placed.takes_turn(act):
                     placed.struck.add(attempt)
                     placed.has_fired(attempt)
-                    fault: Any = placed.fault
                     try:
                         await fault.strike(act, connection)
                     except (trio.BrokenResourceError, trio.ClosedResourceError):

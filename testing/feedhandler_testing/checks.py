@@ -12,8 +12,12 @@ from feedhandler.errors import ConfigError
 
 __all__ = [
     "at_least",
+    "between",
     "check_seed",
+    "finite",
+    "header_pairs",
     "http_status",
+    "latin_1",
     "not_negative",
     "one_of",
     "positive",
@@ -52,6 +56,47 @@ def probability(_: object, attribute: Attribute[Any], value: Any) -> None:
         raise ConfigError(
             attribute.name, value, "must be over 0 and at most 1", mend="use for example 0.1"
         )
+
+
+def finite(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """A finite number."""
+    if not _is_number(value):
+        raise ConfigError(
+            attribute.name, value, "must be a finite number", mend="use for example 2.0"
+        )
+
+
+def between(low: int, high: int) -> _Validator:
+    """A whole number from `low` to `high`."""
+
+    def check(_: object, attribute: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ConfigError(
+                attribute.name, value, f"must be a whole number from {low} to {high}",
+                mend=f"use for example {low}",
+            )  # fmt: skip
+
+    return check
+
+
+def latin_1(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """Text that HTTP can carry (RFC 9110, section 5.5)."""
+    try:
+        value.encode("latin-1")
+    except (AttributeError, UnicodeError):
+        raise ConfigError(attribute.name, value, "must be Latin-1 text", mend="use ASCII") from None
+
+
+def header_pairs(_: object, attribute: Attribute[Any], value: Any) -> None:
+    """Pairs of a header's name and value."""
+    for pair in value:
+        if not (len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise ConfigError(
+                attribute.name, value, "must be pairs of a name and a value",
+                mend='use for example (("Retry-After", "7"),)',
+            )  # fmt: skip
+        for part in pair:
+            latin_1(None, attribute, part)
 
 
 def at_least(minimum: int) -> _Validator:

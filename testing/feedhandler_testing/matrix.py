@@ -19,8 +19,17 @@ from feedhandler_testing.faults import (
     fault_kinds,
     kind_of,
 )
-from feedhandler_testing.sampling import OF_BOOKS, typical_fault
-from feedhandler_testing.scenario import Cut, Expect, Finish, Inject, Scenario, Serve, Step
+from feedhandler_testing.sampling import typical_fault
+from feedhandler_testing.scenario import (
+    OF_BOOKS,
+    Cut,
+    Expect,
+    Finish,
+    Inject,
+    Scenario,
+    Serve,
+    Step,
+)
 from feedhandler_testing.triggers import OnEvent
 
 __all__ = ["STATES", "Cell", "matrix"]

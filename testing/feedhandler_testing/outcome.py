@@ -20,7 +20,7 @@ class Outcome:
     """What came of a run: `violations` is empty where all rules were kept.
 
     `virtual_s` is how long it took in virtual time; `coverage` holds each fault that acted, with
-    the state that the subject was in.
+    the state that the subject was in. `error` is what the subject raised, if it did.
     """
 
     scenario: Scenario
@@ -29,6 +29,7 @@ class Outcome:
     virtual_s: float = 0.0
     messages: int = 0
     coverage: set[tuple[str, str]] = field(factory=set)
+    error: Exception | None = field(default=None, eq=False)
 
     @property
     def digest(self) -> str:
@@ -38,7 +39,7 @@ class Outcome:
     def check(self) -> Outcome:
         """Return itself; raise `ScenarioFailed` where a rule was broken."""
         if self.violations:
-            raise ScenarioFailed(self)
+            raise ScenarioFailed(self) from self.error
         return self
 
 

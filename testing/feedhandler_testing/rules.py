@@ -422,8 +422,9 @@ class PacedSubscriptions(Rule):
         self._last[record.attempt] = record.at_s
         for symbol in record.symbols:
             key = record.attempt, symbol
-            if record.kind != "subscribe":
+            if record.kind.startswith("unsubscribe"):
                 self._asked.pop(key, None)
+            if record.kind != "subscribe":
                 continue
             if symbol in self._refused:
                 yield f"{symbol} was refused, and is asked for again"

@@ -19,7 +19,6 @@ from feedhandler_testing.faults import (
     ClockSkew,
     Close,
     CorruptBits,
-    CrossedBook,
     CutHandshake,
     DataBeforeAck,
     DelayHandshake,
@@ -44,16 +43,15 @@ from feedhandler_testing.faults import (
     SequenceGap,
     Slicer,
     SlowClose,
-    SnapshotInStream,
     StaleSnapshot,
     Stall,
     TlsFailure,
-    WrongChecksum,
     WrongType,
     fault_kinds,
 )
 from feedhandler_testing.faults.base import hooks_of
 from feedhandler_testing.scenario import (
+    OF_BOOKS,
     Cut,
     Expect,
     Finish,
@@ -158,8 +156,6 @@ _RANGES: Mapping[type[Fault], Mapping[str, Any]] = MappingProxyType(
 
 # Those that a subject is right to give up for, or that need more than a scenario has here.
 _NOT_DRAWN = frozenset({TlsFailure, RefuseSubscription, ExpireToken, InflationBomb})
-OF_BOOKS = frozenset({CrossedBook, LateSnapshot, SnapshotInStream, StaleSnapshot, WrongChecksum})
-"""The kinds that act on order books alone."""
 
 
 def is_drawable(kind: type[Fault]) -> bool:

@@ -7,12 +7,22 @@ from typing import Any
 
 import attrs
 from attrs import field, frozen
+from attrs.validators import optional
 
 from feedhandler.errors import ConfigError
 from feedhandler_testing.board import Injection
 from feedhandler_testing.checks import at_least, check_seed, not_negative, one_of, positive
 from feedhandler_testing.faults.base import Fault, Layer, hooks_of
-from feedhandler_testing.triggers import AT_ONCE, Bytes, Messages, OnConnection, Trigger
+from feedhandler_testing.faults.venue import (
+    Burst,
+    CrossedBook,
+    LateSnapshot,
+    MuteSymbol,
+    SnapshotInStream,
+    StaleSnapshot,
+    WrongChecksum,
+)
+from feedhandler_testing.triggers import AT_ONCE, At, Bytes, Messages, OnConnection, Trigger
 
 __all__ = ["Cut", "Expect", "Finish", "Inject", "Repair", "Scenario", "Serve", "Step", "Wait"]
 
@@ -87,6 +97,10 @@ class Finish(Step):
 
 
 def _strings(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(
+            "strings", value, "must be a collection of strings", mend=f"use [{value!r}]"
+        )
     return tuple(value)
 
 
@@ -119,18 +133,25 @@ class Expect:
     refused: int = field(default=0, validator=at_least(0))
     messages: int = field(default=0, validator=at_least(0))
     pongs: int = field(default=0, validator=at_least(0))
-    connections: int | None = None
+    connections: int | None = field(default=None, validator=optional(at_least(0)))
     close_codes: tuple[int, ...] = field(default=(), converter=_codes)
     wait_s: float = field(default=0.0, validator=not_negative)
     requests: int = field(default=0, validator=at_least(0))
-    within_s: float | None = None
-    lag_s: float | None = None
+    within_s: float | None = field(default=None, validator=optional(positive))
+    lag_s: float | None = field(default=None, validator=optional(not_negative))
     lossless: bool = False
     all_fire: bool = True
 
 
 def _steps(value: Iterable[Step | Fault]) -> tuple[Step | Fault, ...]:
+    if not isinstance(value, Iterable):
+        raise ConfigError("steps", value, "must be a list of steps", mend=f"use [{value!r}]")
     return tuple(value)
+
+
+def _is_expect(_: object, __: object, value: object) -> None:
+    if not isinstance(value, Expect):
+        raise ConfigError("expect", value, "is no Expect", mend="use Expect(connections=2)")
 
 
 @frozen(kw_only=True)
@@ -161,13 +182,13 @@ class Scenario:
     symbols: tuple[str, ...] = field(default=("BTC-USD", "ETH-USD"), converter=_strings)
     settings: Mapping[str, Any] = field(factory=dict)
     consumer_pause_s: float = field(default=0.0, validator=not_negative)
-    heartbeat_s: float | None = None
+    heartbeat_s: float | None = field(default=None, validator=optional(positive))
     token: bool = False
     channel: str = field(default="price", validator=one_of(("price", "book")))
     compressed: bool = False
     recover_s: float = field(default=120.0, validator=positive)
     network: str = field(default="memory", validator=one_of(("memory", "tcp", "tls")))
-    expect: Expect = Expect()
+    expect: Expect = field(default=Expect(), validator=_is_expect)
 
     def __attrs_post_init__(self) -> None:
         check_seed(self.seed)
@@ -195,12 +216,26 @@ class Scenario:
             )  # fmt: skip
         if fault is None:
             return
+        if isinstance(fault, MuteSymbol) and fault.symbol not in self.symbols:
+            raise ConfigError(
+                f"{path}.symbol", fault.symbol, "is none of the scenario's",
+                mend=f"use one of {list(self.symbols)}",
+            )  # fmt: skip
+        if type(fault) in OF_BOOKS and self.channel != "book":
+            raise ConfigError(path, fault, "acts on order books alone", mend='set channel="book"')
+        bursts = (one[0] for one in map(_what_is_injected, self.steps))
         served = sum(later.count for later in after if isinstance(later, Serve))
+        served += sum(one.count for one in bursts if isinstance(one, Burst))
         for one in _parts(trigger):
             if isinstance(one, Messages) and one.count > served:
                 raise ConfigError(
                     f"{path}.after", one, f"can never happen: {served} messages follow it",
                     mend=f"use Messages({served // 2}), or serve more after it",
+                )  # fmt: skip
+            if isinstance(one, At) and one.after_s > self.longest_s:
+                raise ConfigError(
+                    f"{path}.after", one, f"can never happen: it is over by {self.longest_s:g} s",
+                    mend="use a shorter time, or put Wait(...) after it",
                 )  # fmt: skip
             counts = isinstance(one, Messages | Bytes | OnConnection)
             if counts and hooks_of(type(fault)) == {"shift_s"}:
@@ -220,6 +255,11 @@ class Scenario:
             )  # fmt: skip
 
     @property
+    def longest_s(self) -> float:
+        """What no run of it can take longer than."""
+        return self.duration_s + self.recover_s * (len(self.steps) + 2)
+
+    @property
     def duration_s(self) -> float:
         """How long the steps take by themselves, in virtual seconds."""
         return sum(
@@ -231,6 +271,10 @@ class Scenario:
     def literal(self) -> str:
         """The scenario as Python source, without what is at its default."""
         return literal_of(self)
+
+
+OF_BOOKS = frozenset({CrossedBook, LateSnapshot, SnapshotInStream, StaleSnapshot, WrongChecksum})
+"""The kinds of faults that act on order books alone."""
 
 
 def is_met(fault: Fault) -> bool:

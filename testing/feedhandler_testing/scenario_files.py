@@ -202,6 +202,9 @@ def _converter() -> cattrs.Converter:
         if needed:
             names = [one.name for one in attrs.fields(kind)]
             raise _Wrong(dict(value), f"{needed[0]} is missing", f"{kind_of(kind)} takes {names}")
+        for name, hint in typing.get_type_hints(kind).items():
+            if isinstance(value.get(name), str) and _origin(hint) is tuple:
+                raise _Wrong(value[name], f"{name} must be a list", f"use [{value[name]!r}]")
         return structure_of[kind](value, kind)
 
     def one_of(kinds: Callable[[], Mapping[str, type]], what: str) -> Callable[[Any, Any], Any]:

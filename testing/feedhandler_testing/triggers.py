@@ -49,6 +49,9 @@ EVENTS = frozenset(
 """What `OnEvent` can wait for."""
 
 
+_SLACK_S = 1e-9  # that differences of floats may be off by
+
+
 @frozen
 class Moment:
     """Where a connection stands: what triggers look at.
@@ -108,7 +111,7 @@ class At(Trigger):
     after_s: float = field(validator=not_negative)
 
     def due(self, moment: Moment) -> bool:
-        return moment.at_s >= self.after_s
+        return moment.at_s >= self.after_s - _SLACK_S
 
     @property
     def at(self) -> float | None:

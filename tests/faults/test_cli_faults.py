@@ -87,6 +87,9 @@ def test_a_broken_rule_is_told_with_all_that_is_needed_to_repeat_it(tmp_path: Pa
         ('{"steps": [{"kind": "resett"}]}', "use one of ['reset'"),
         ('{"steps": [{"kind": "serve", "count": 5, "speed": 2}]}', "no such parameter"),
         ('{"steps": [{"kind": "serve", "count": 5}, {"kind": "refuse"}]}', "put Cut(Reset())"),
+        ('{"settings": {"bakoff": {}}, "steps": [{"kind": "serve", "count": 5}]}', "bakoff"),
+        ('{"heartbeat_s": 0, "steps": [{"kind": "serve", "count": 5}]}', "$.heartbeat_s=0"),
+        ('{"symbols": "BTC", "steps": [{"kind": "serve", "count": 5}]}', "BTC"),
         ('{"seed": 1.5, "steps": [{"kind": "serve", "count": 5}]}', "$.seed=1.5"),
     ],
 )

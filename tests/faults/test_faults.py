@@ -258,7 +258,7 @@ EFFECTS = (
     ends(Close(4000), "peer_closed"),
     ends(CloseBehind(), "peer_closed"),
     violates(BadCloseCode()),
-    violates(BadCloseCode(None)),
+    violates(BadCloseCode(0)),
     ends(CutMessage("end"), "reset"),
     ends(CutMessage("reset"), "reset"),
     harmless(Fragments(3)),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import trio
 from attrs import define, field, frozen
 
+from feedhandler.errors import ConfigError
+
 if TYPE_CHECKING:
     from feedhandler_testing.connection import MockWebSocketConnection
 
@@ -200,6 +202,15 @@ class Fault:
     taints: ClassVar[bool] = False
     delays: ClassVar[bool] = False
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not hasattr(cls, "layer"):
+            raise TypeError(
+                f"{cls.__name__} has no layer; set `layer: ClassVar[Layer] = Layer....`"
+            )
+        if not hooks_of(cls):
+            raise TypeError(f"{cls.__name__} overrides no hook, so it could never act: {HOOKS}")
+
     # --- connecting ---
 
     async def dial(self, act: Act) -> None:
@@ -216,6 +227,10 @@ class Fault:
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
         """Act on a connection, once it is live and the trigger is due."""
+
+    def waits(self, act: Act, connection: MockWebSocketConnection) -> bool:
+        """Whether it has to wait before it can strike; it is asked again when something happens."""
+        return False
 
     def begin(self, act: Act, connection: MockWebSocketConnection) -> None:
         """The fault comes into place on a connection."""
@@ -272,5 +287,11 @@ def fault_kinds() -> dict[str, type[Fault]]:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
         if "__attrs_attrs__" in vars(kind):  # not the class that attrs has replaced
-            found[kind_of(kind)] = kind
+            name = kind_of(kind)
+            if name in found:
+                raise ConfigError(
+                    "kind", name, f"is the name of two classes: {found[name]!r} and {kind!r}",
+                    mend="give yours another name",
+                )  # fmt: skip
+            found[name] = kind
     return dict(sorted(found.items()))

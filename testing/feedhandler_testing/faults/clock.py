@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from attrs import field, frozen
-from attrs.validators import instance_of
 
-from feedhandler_testing.checks import positive
+from feedhandler_testing.checks import finite, positive
 from feedhandler_testing.faults.base import Act, Fault, Later, Layer, Payload
 
 __all__ = ["BackwardTimestamps", "ClockDrift", "ClockJump", "ClockSkew", "EpochTimestamps"]
-
-_number = instance_of((int, float))
 
 
 @frozen
@@ -23,7 +20,7 @@ class ClockSkew(Fault):
     layer: ClassVar[Layer] = Layer.CLOCK
     lasting: ClassVar[bool] = True
 
-    by_s: float = field(default=2.0, validator=_number)
+    by_s: float = field(default=2.0, validator=finite)
 
     def shift_s(self, act: Act, now_s: float) -> float | None:
         return self.by_s
@@ -36,7 +33,7 @@ class ClockJump(Fault):
     layer: ClassVar[Layer] = Layer.CLOCK
     lasting: ClassVar[bool] = True
 
-    by_s: float = field(default=-3600.0, validator=_number)
+    by_s: float = field(default=-3600.0, validator=finite)
 
     def shift_s(self, act: Act, now_s: float) -> float | None:
         return self.by_s
@@ -49,7 +46,7 @@ class ClockDrift(Fault):
     layer: ClassVar[Layer] = Layer.CLOCK
     lasting: ClassVar[bool] = True
 
-    rate: float = field(default=0.01, validator=_number)
+    rate: float = field(default=0.01, validator=finite)
 
     def shift_s(self, act: Act, now_s: float) -> float | None:
         return self.rate * now_s

@@ -9,7 +9,15 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from feedhandler.errors import ConnectionRefused, NameResolutionFailed
-from feedhandler_testing.checks import at_least, http_status, not_negative, one_of, positive
+from feedhandler_testing.checks import (
+    at_least,
+    header_pairs,
+    http_status,
+    latin_1,
+    not_negative,
+    one_of,
+    positive,
+)
 from feedhandler_testing.faults.base import Act, Fault, Layer
 from feedhandler_testing.handshake import http_response
 from feedhandler_testing.streams import reset_stream
@@ -173,8 +181,8 @@ class Reject(Fault):
 
     status: int = field(validator=http_status)
     retry_after_s: int | None = field(default=None, kw_only=True, validator=optional(at_least(0)))
-    headers: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
-    body: str = field(default="", kw_only=True)
+    headers: tuple[tuple[str, str], ...] = field(default=(), kw_only=True, validator=header_pairs)
+    body: str = field(default="", kw_only=True, validator=latin_1)
 
     async def handshake(self, act: Act, stream: trio.abc.Stream, answer: bytes) -> None:
         headers = list(self.headers)

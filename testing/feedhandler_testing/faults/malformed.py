@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from attrs import field, frozen
 
+from feedhandler.errors import ConfigError
 from feedhandler_testing.checks import at_least, one_of
 from feedhandler_testing.faults.base import Act, Fault, Later, Layer, Payload
 from feedhandler_testing.prices import encode_message, is_data
@@ -100,13 +102,24 @@ class WrongType(Fault):
         return [encode_message({**message, self.name: [message[self.name]]})]
 
 
+def _no_amount(_: object, __: object, text: object) -> None:
+    try:
+        amount = Decimal(text) if isinstance(text, str) else None
+    except InvalidOperation:
+        return
+    if amount is None or (amount.is_finite() and amount > 0):
+        raise ConfigError(
+            "text", text, "must be text that is no possible price", mend='use "NaN" or "-1"'
+        )
+
+
 @frozen
 class BadNumber(Fault):
     """A price is no possible number: ``NaN``, an infinity, negative, words."""
 
     layer: ClassVar[Layer] = Layer.VENUE
 
-    text: str = "NaN"
+    text: str = field(default="NaN", validator=_no_amount)
     name: str = "price"
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:

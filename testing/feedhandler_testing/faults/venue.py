@@ -292,6 +292,9 @@ class Burst(Fault):
 
     count: int = field(default=1000, validator=at_least(1))
 
+    def waits(self, act: Act, connection: MockWebSocketConnection) -> bool:
+        return not connection.subscriptions  # there is nothing yet to send
+
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
         symbols = sorted(connection.subscriptions)
         if symbols:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from attrs import field, frozen
 
 from feedhandler._core.frames import Opcode, encode_frame
-from feedhandler_testing.checks import at_least, one_of
+from feedhandler.errors import ConfigError
+from feedhandler_testing.checks import at_least, between, one_of
 from feedhandler_testing.faults.base import Act, Fault, Frame, Layer
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Close(Fault):
     layer: ClassVar[Layer] = Layer.WEBSOCKET
     cuts: ClassVar[bool] = True
 
-    code: int = field(default=1001, validator=at_least(0))
+    code: int = field(default=1001, validator=between(0, 65_535))
     reason: str = "going away"
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
@@ -81,7 +82,7 @@ class CloseBehind(Fault):
 
     layer: ClassVar[Layer] = Layer.WEBSOCKET
 
-    code: int = field(default=1001, validator=at_least(0))
+    code: int = field(default=1001, validator=between(0, 65_535))
 
     def frame(self, act: Act, frame: Frame) -> Sequence[bytes] | None:
         if act.connection is None:
@@ -93,15 +94,15 @@ class CloseBehind(Fault):
 
 @frozen
 class BadCloseCode(Fault):
-    """A Close frame whose payload breaks the protocol: one byte, or a code that none may send."""
+    """A Close frame whose payload breaks the protocol: a code that none may send; 0: one byte."""
 
     layer: ClassVar[Layer] = Layer.WEBSOCKET
     cuts: ClassVar[bool] = True
 
-    code: int | None = 1005
+    code: int = field(default=1005, validator=between(0, 65_535))
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
-        payload = b"\x03" if self.code is None else struct.pack("!H", self.code)
+        payload = struct.pack("!H", self.code) if self.code else b"\x03"
         await connection.send_frame(Opcode.CLOSE, payload)
 
 
@@ -171,6 +172,13 @@ class StrayContinuation(Fault):
         return [encode_frame(Opcode.CONTINUATION, frame.payload)]
 
 
+def _reserved(_: object, __: object, opcode: object) -> None:
+    if opcode not in (*range(3, 8), *range(11, 16)):
+        raise ConfigError(
+            "opcode", opcode, "is none of the reserved ones", mend="use 3 to 7, or 11 to 15"
+        )
+
+
 @frozen
 class WrongOpcode(Fault):
     """A frame has an opcode that is reserved (3 to 7, 11 to 15)."""
@@ -178,7 +186,7 @@ class WrongOpcode(Fault):
     layer: ClassVar[Layer] = Layer.WEBSOCKET
     spoils: ClassVar[bool] = True
 
-    opcode: int = field(default=3)
+    opcode: int = field(default=3, validator=_reserved)
 
     def frame(self, act: Act, frame: Frame) -> Sequence[bytes] | None:
         return [encode_frame(self.opcode, frame.payload)]
@@ -191,7 +199,7 @@ class ReservedBits(Fault):
     layer: ClassVar[Layer] = Layer.WEBSOCKET
     spoils: ClassVar[bool] = True
 
-    bits: int = field(default=4, validator=at_least(1))
+    bits: int = field(default=4, validator=between(1, 7))
 
     def frame(self, act: Act, frame: Frame) -> Sequence[bytes] | None:
         return [encode_frame(frame.opcode, frame.payload, rsv=self.bits)]
@@ -228,7 +236,7 @@ class Oversize(Fault):
     layer: ClassVar[Layer] = Layer.WEBSOCKET
     spoils: ClassVar[bool] = True
 
-    size: int = field(default=1 << 40, validator=at_least(65_536))
+    size: int = field(default=1 << 40, validator=between(65_536, 2**63 - 1))
 
     def frame(self, act: Act, frame: Frame) -> Sequence[bytes] | None:
         return [struct.pack("!BBQ", 0x80 | frame.opcode, 127, self.size) + frame.payload]
