@@ -105,16 +105,18 @@ def matrix() -> None:
     broken = 0
     for cell in cells():
         outcome = _simulate(cell.scenario)
-        acted = any(kind == cell.kind for kind, _ in outcome.coverage)
+        states = {state for kind, state in outcome.coverage if kind == cell.kind}
         broken += bool(outcome.violations)
-        verdict = "BROKEN" if outcome.violations else "ok" if acted else "-"
+        acted = "ok" if cell.state in states else "after" if states else "-"
+        verdict = "BROKEN" if outcome.violations else acted
         rows.setdefault(cell.kind, []).append(verdict)
     for kind, verdicts in rows.items():
         table.add_row(kind, *verdicts)
     # The names are what one looks for: where the window is narrow, lines are longer than it.
     console = Console(width=max(Console().width, 110))
     console.print(table)
-    console.print("ok: it acted, and all rules were kept; -: nothing came that it could act on")
+    console.print("ok: it acted in that state; after: it was in place then, and acted later;")
+    console.print("-: nothing came that it could act on. All rules were kept but where it says so.")
     console.print(f"{broken} broken")
     if broken:
         sys.exit(EXIT_BROKEN)

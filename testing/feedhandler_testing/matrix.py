@@ -67,7 +67,7 @@ _SHAPES: Mapping[str, tuple[tuple[Step, ...], OnEvent, tuple[Step, ...]]] = Mapp
         ),
         "half-open": (
             (Inject(Refuse(), times=5),),
-            OnEvent("breaker_open"),
+            OnEvent("half_open"),
             (Serve(6), Cut(Reset()), Serve(6)),
         ),
         "rolling-over": (
@@ -110,6 +110,8 @@ def _scenario(fault: Fault, state: str) -> Scenario:
         scenario = evolve(scenario, steps=scenario.steps[:4])
     elif state != "closing" and isinstance(fault, TlsFailure):
         return evolve(scenario, expect=Expect(recovers=False, raises="TlsFailed", all_fire=False))
-    if state != "closing" and isinstance(fault, RefuseSubscription):
+    # (What is refused on the successor alone is a reason against that one, and not to give it up.)
+    given_up = state not in ("closing", "rolling-over")
+    if given_up and isinstance(fault, RefuseSubscription):
         return evolve(scenario, expect=Expect(recovers=False, refused=1, all_fire=False))
     return scenario

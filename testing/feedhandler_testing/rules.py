@@ -452,8 +452,6 @@ class PatientBackoff(Rule):
     _asked_until: float = 0.0
     _failures: int = 0
     _replacing: int = 0
-    _closed_at: float = -1.0
-    _dialled: int = 0
     _epoch: int = 0
     _connected_at: float = 0.0
     _unsure: bool = False
@@ -495,13 +493,9 @@ class PatientBackoff(Rule):
     def see(self, record: Record) -> Iterator[str]:
         backoff = self.contract.backoff
         yield from self._count(record)
-        if isinstance(record, Happened) and record.event == "closed":
-            if record.attempt < self._dialled:
-                self._closed_at = record.at_s  # it has ended, and not the one that is to replace it
-            if self._replacing:
-                self._not_before = 0.0  # it was to replace what has ended, as is yet to be told
+        if isinstance(record, Happened) and record.event == "closed" and self._replacing:
+            self._not_before = 0.0  # it was to replace what has ended, as is yet to be told
         if isinstance(record, Happened) and record.event == "dialled":
-            self._dialled = record.attempt
             until = max(self._not_before, self._asked_until)
             if record.at_s < until - 0.001:
                 yield f"dialled {until - record.at_s:.3f} s before the wait was over"
@@ -514,7 +508,7 @@ class PatientBackoff(Rule):
         if record.wait_s is None or record.failure is None or backoff is None:
             return
         # A slow consumer may be told of it after what was to be replaced has ended.
-        if not (self._replacing and record.since_s <= self._closed_at + _SLACK_S):
+        if not (self._replacing and record.at_s > record.since_s + _SLACK_S):
             self._not_before = record.since_s + record.wait_s
         policy = self.contract.policies[FailureKind(record.failure)]
         cap = backoff.cap_s if policy.cap_s is None else policy.cap_s

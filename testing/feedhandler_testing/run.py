@@ -9,6 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -50,12 +51,23 @@ from feedhandler_testing.trace import (
 __all__ = ["PHASES", "Outcome", "ScenarioFailed", "run_scenario", "simulate"]
 
 PHASES = (
-    "disconnected", "connecting", "subscribing", "live", "reconnecting", "closing", "closed",
+    "connecting", "handshaking", "subscribing", "live", "closing", "backing-off", "half-open",
+    "rolling-over",
 )  # fmt: skip
 """The states of a subject that are told apart when a fault acts."""
 
 _TRUSTED = frozenset({"verified", "unverifiable"})
 _MOST_AT_ONCE = 200_000  # records without time passing: a subject that never waits
+# How far the newest attempt has come, once this has happened.
+_REACHED = MappingProxyType(
+    {
+        "dialled": "connecting",
+        "handshake": "handshaking",
+        "accepted": "subscribing",
+        "subscribed": "live",
+        "closed": "backing-off",
+    }
+)
 _GONE_S = 30.0  # for a connection that was cut to be over
 _STATES = frozenset({"connecting", "connected", "reconnecting", "closing"})
 
@@ -149,6 +161,11 @@ class _Run:
         self.remembered: list[weakref.ref[Any]] = []
         self._error: Exception | None = None
         self._at_once = (0.0, 0)
+        self._reached = "connecting"
+        self._newest_attempt = 0
+        self._waits_for_breaker = False
+        self._probing = False
+        self._proofs = 0
         self._scope = trio.CancelScope()
         self._requests = 0
         self._lag_s: float | None = None
@@ -300,6 +317,10 @@ class _Run:
         if isinstance(record, Delivered):
             self._messages += 1
             self._fresh[record.symbol] = record.number
+            if self._probing:
+                self._proofs += 1
+                breaker = self._contract.breaker
+                self._probing = breaker is not None and self._proofs < breaker.success_threshold
         elif isinstance(record, BookTold):
             self._messages += 1
             if record.number is not None and record.trust in _TRUSTED:
@@ -309,6 +330,8 @@ class _Run:
             self._seen.append(record)
             if record.new in _STATES:
                 self._server.board.happened(record.new)
+            self._waits_for_breaker = record.breaker_open
+            self._probing &= record.failure is None
             if record.breaker_open:
                 self._server.board.happened("breaker_open")
         elif isinstance(record, Lost | Malformed | Refused):
@@ -507,6 +530,13 @@ class _Run:
         if event == "message":
             return
         self._add(Happened(self._now(), attempt, event))
+        if event == "dialled" and self._waits_for_breaker:
+            self._probing, self._waits_for_breaker = True, False
+            self._proofs = 0
+            self._server.board.happened("half_open")
+        self._newest_attempt = max(self._newest_attempt, attempt)
+        if event in _REACHED and attempt == self._newest_attempt:
+            self._reached = _REACHED[event]
         if event in ("dialled", "accepted"):
             self._gauge_streams()
         if event == "accepted":
@@ -533,9 +563,14 @@ class _Run:
         )
 
     def _phase(self) -> str:
-        if self._state == "connected":
-            return "live" if self._is_live() else "subscribing"
-        return self._state
+        """The state that the subject is in, as the network shows it."""
+        if self._finish.is_set():
+            return "closing"
+        if self._server.open_streams > 1 or len(self._server.connections) > 1:
+            return "rolling-over"
+        if self._probing and self._reached != "backing-off":
+            return "half-open"
+        return self._reached
 
     def removed(self, placed: PlacedFault) -> None:
         self._add(Removed(self._now(), placed.name))

@@ -43,6 +43,7 @@ EVENTS = frozenset(
         "connected",
         "reconnecting",
         "breaker_open",
+        "half_open",  # an attempt begins that is the open circuit's probe
         "closing",
     }
 )

@@ -67,6 +67,24 @@ def test_the_matrix_is_whole() -> None:
     assert len({cell.name for cell in cells}) == len(cells)
 
 
+# How many kinds act in a state itself, at least; in the others they are in place, and act once they
+# can: nothing but a clock passes while the subject waits, and a refusal needs a connection to come.
+ACTING = {
+    "connecting": 7, "handshaking": 14, "subscribing": 30, "live": 60, "closing": 10,
+    "backing-off": 0, "half-open": 60, "rolling-over": 70,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_faults_act_in_the_states_that_they_are_put_into(state: str) -> None:
+    acted = set()
+    for cell in matrix():
+        if cell.state == state:
+            coverage = simulate(cell.scenario, keep=1).coverage
+            acted |= {kind for kind, phase in coverage if (kind, phase) == (cell.kind, state)}
+    assert len(acted) >= ACTING[state], sorted(set(fault_kinds()) - acted)
+
+
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
 def test_what_was_found_stays_mended(path: Path) -> None:
     simulate(load_scenario(path)).check()
