@@ -36,6 +36,7 @@ from feedhandler_testing.trace import (
     Moved,
     Record,
     Refused,
+    Removed,
     Requested,
     Sent,
 )
@@ -101,43 +102,72 @@ _LEGAL = frozenset((old.value, new.value) for (old, _), new in TRANSITIONS.items
 
 
 @define
+class _Taint:
+    """What was received on a connection whose bytes a fault has changed as no receiver can see:
+    from then to its end nobody could know."""
+
+    attempts: set[int] = field(factory=set)
+    until_s: float = -1.0
+
+    def see(self, record: Record) -> None:
+        match record:
+            case Fired(taints=True):
+                self.attempts.add(record.attempt)
+            case Happened(event="closed") if record.attempt in self.attempts:
+                self.attempts.discard(record.attempt)
+                self.until_s = record.at_s
+
+    def covers(self, record: Delivered, began_ns: int | None) -> bool:
+        if self.attempts:
+            return True
+        known = record.recv_ns is not None and began_ns is not None
+        received_s = (record.recv_ns - began_ns) / 1e9 if known else record.at_s  # type: ignore[operator]  # known
+        return received_s <= self.until_s + _SLACK_S
+
+
+@define
 class NothingInvented(Rule):
     """What is published was sent, intact, with the same digits, side and time.
 
-    Once a fault has changed bytes in a way that no receiver can see, nobody could know.
+    Where a fault has changed bytes in a way that no receiver can see, from that moment to the end
+    of the connection, nobody could know.
     """
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Delivered)
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Happened, Delivered)
     _sent: dict[tuple[str, int], set[tuple[str, str, str, int]]] = field(factory=dict)
     _newest: dict[str, int] = field(factory=dict)
-    _tainted: bool = False
+    _taint: _Taint = field(factory=_Taint)
 
     def see(self, record: Record) -> Iterator[str]:
         match record:
             case Sent(intact=True):
                 known = self._sent.setdefault((record.symbol, record.number), set())
                 known.add((record.price, record.size, record.side, record.time_ns))
-            case Fired(taints=True):
-                self._tainted = True
+            case Fired() | Happened():
+                self._taint.see(record)
+            case Delivered() if self._taint.covers(record, self.contract.began_ns):
+                pass
             case Delivered() if record.number > self._newest.get(record.symbol, -1):
                 # (Others come twice or late: that is against other rules.)
                 self._newest[record.symbol] = record.number
                 told = (record.price, record.size, record.side, record.time_ns)
                 known = self._sent.pop((record.symbol, record.number), set())
-                if told not in known and not self._tainted:
+                if told not in known:
                     was = f", which was sent as {sorted(known)}" if known else ", never sent intact"
                     yield f"published {record.symbol} #{record.number} as {told}{was}"
 
 
 @define
 class NothingTwice(Rule):
-    """No message is published twice."""
+    """No message is published twice (but for what was received on a tainted connection)."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Delivered,)
+    reads: ClassVar[tuple[type[Record], ...]] = (Delivered, Fired, Happened)
     _seen: dict[str, set[int]] = field(factory=dict)
+    _taint: _Taint = field(factory=_Taint)
 
     def see(self, record: Record) -> Iterator[str]:
-        if isinstance(record, Delivered):
+        self._taint.see(record)
+        if isinstance(record, Delivered) and not self._taint.covers(record, self.contract.began_ns):
             seen = self._seen.setdefault(record.symbol, set())
             if record.number in seen:
                 yield f"published {record.symbol} #{record.number} again"
@@ -147,25 +177,33 @@ class NothingTwice(Rule):
 @define
 class InOrder(Rule):
     """The messages of a symbol are published in the order of their sequence, and a gap stands
-    where its messages would have been."""
+    where its messages would have been (but for what was received on a tainted connection)."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Delivered, Lost)
+    reads: ClassVar[tuple[type[Record], ...]] = (Delivered, Lost, Fired, Happened)
     _last: dict[str, int] = field(factory=dict)
     _lost_to: dict[str, int] = field(factory=dict)
+    _taint: _Taint = field(factory=_Taint)
+    _ever_tainted: bool = False
 
     def see(self, record: Record) -> Iterator[str]:
+        self._taint.see(record)
         match record:
-            case Lost(symbol=str(lost), last=int(to), of_book=False):
+            case Fired(taints=True):
+                self._ever_tainted = True  # a gap may have been told for a number that was changed
+                self._lost_to.clear()
+            case Lost(symbol=str(lost), last=int(to), of_book=False) if not self._ever_tainted:
                 self._lost_to[lost] = max(to, self._lost_to.get(lost, 0))
-        if isinstance(record, Delivered):
-            symbol, number = record.symbol, record.number
-            last = self._last.get(symbol)
-            if last is not None and number < last:
-                yield f"published {symbol} #{number} after #{last}"
-            self._last[symbol] = number
-            lost_to = self._lost_to.get(symbol)
-            if lost_to is not None and number <= lost_to:
-                yield f"published {symbol} #{number} after the gap that reaches to #{lost_to}"
+            case Delivered() if not self._taint.covers(record, self.contract.began_ns):
+                yield from self._published(record.symbol, record.number)
+
+    def _published(self, symbol: str, number: int) -> Iterator[str]:
+        last = self._last.get(symbol)
+        if last is not None and number < last:
+            yield f"published {symbol} #{number} after #{last}"
+        self._last[symbol] = number
+        lost_to = self._lost_to.get(symbol)
+        if lost_to is not None and number <= lost_to:
+            yield f"published {symbol} #{number} after the gap that reaches to #{lost_to}"
 
 
 @define
@@ -173,23 +211,30 @@ class TrueStamps(Rule):
     """A price's receive time lies between its sending and its publishing, unless a fault has set
     the clock."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Delivered)
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Fired, Removed, Happened, Delivered)
     _sent_s: dict[tuple[str, int], float] = field(factory=dict)
-    _shifted: bool = False
+    _shifting: set[str] = field(factory=set)
+    _shifted_to_s: float = -1.0
+    _taint: _Taint = field(factory=_Taint)
 
     def see(self, record: Record) -> Iterator[str]:
+        self._taint.see(record)
         match record:
             case Sent():
                 self._sent_s.setdefault((record.symbol, record.number), record.at_s)
-            case Fired():
-                self._shifted |= record.taints or record.layer == Layer.CLOCK.value
-            case Delivered(recv_ns=int(recv_ns)) if not self._shifted:
+            case Fired() if record.layer == Layer.CLOCK.value:
+                self._shifting.add(record.fault)
+            case Removed() if record.fault in self._shifting:
+                self._shifting.discard(record.fault)
+                self._shifted_to_s = record.at_s
+            case Delivered(recv_ns=int(recv_ns)):
                 began_ns = self.contract.began_ns
-                if began_ns is None:
+                sent_s = self._sent_s.pop((record.symbol, record.number), 0.0)
+                if began_ns is None or self._shifting or sent_s <= self._shifted_to_s:
                     return
                 received_s = (recv_ns - began_ns) / 1e9
-                sent_s = self._sent_s.pop((record.symbol, record.number), 0.0)
-                if not sent_s - 0.001 <= received_s <= record.at_s + 0.001:
+                timely = sent_s - 0.001 <= received_s <= record.at_s + 0.001
+                if not timely and not self._taint.covers(record, began_ns):
                     yield (
                         f"{record.symbol} #{record.number} was sent at {sent_s:.6f} s, and says "
                         f"that it was received at {received_s:.6f} s"

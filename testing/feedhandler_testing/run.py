@@ -68,6 +68,7 @@ _REACHED = MappingProxyType(
         "closed": "backing-off",
     }
 )
+_SOCKETS_S = 2.0  # for the end of a socket to be seen by the other side
 _GONE_S = 30.0  # for a connection that was cut to be over
 _STATES = frozenset({"connecting", "connected", "reconnecting", "closing"})
 
@@ -285,6 +286,17 @@ class _Run:
         self._closed.set()
         self._step("the subject is closed")
         self._gauge_streams()
+        if self._scenario.network != "memory":
+            await self._check_sockets()
+
+    async def _check_sockets(self) -> None:
+        """Over a real network the end of a connection is seen on this side, a little later."""
+        with trio.move_on_after(_SOCKETS_S):
+            while self._server.serving:
+                await self._changed.wait()
+        if self._server.serving:
+            told = f"{self._server.serving} connection(s) still open"
+            self._judge.break_rule("NothingLeft", told)
 
     async def _consume(self, events: Any) -> None:
         self._events = events

@@ -107,6 +107,7 @@ class MockWebSocketServer:
         self.lose_acks = lose_acks
         self.dialled = 0
         self.accepted = 0
+        self.serving = 0  # streams that are open on this side, the handshake done or not
         self.books: dict[str, MockBook] = {}
         self._book_rngs: dict[str, Random] = {}
         self.connections: dict[int, MockWebSocketConnection] = {}
@@ -448,6 +449,7 @@ class MockWebSocketServer:
         await self._serve_stream(tls, attempt)
 
     async def _serve_stream(self, stream: trio.abc.Stream, attempt: int) -> None:
+        self.serving += 1
         link = Link(stream, self.board, attempt=attempt, limit=self._buffer_bytes)
         try:
             async with trio.open_nursery() as nursery:
@@ -461,6 +463,7 @@ class MockWebSocketServer:
         except* (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError):
             pass  # the client went away, or speaks something else
         finally:
+            self.serving -= 1
             self._tell(attempt, "closed")
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(link)
