@@ -244,7 +244,7 @@ def _simulate(scenario: Scenario, *, keep: int | None = _KEPT) -> Outcome:
     from feedhandler_testing.run import simulate
 
     try:
-        return simulate(scenario, keep=keep, check_memory=True)
+        return simulate(scenario, keep=keep, check_memory=True, hashed=False)
     except ConfigError as error:
         raise _Impossible(str(error)) from error
 

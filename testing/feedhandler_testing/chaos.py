@@ -115,7 +115,7 @@ def _run_chunk(seeds: list[int]) -> Summary:
         scenario = random_scenario(seed)
         summary.scenarios += 1
         try:
-            outcome = simulate(scenario, keep=_KEPT)
+            outcome = simulate(scenario, keep=_KEPT, hashed=False)
         except Exception as error:  # an error of the kit itself is a finding as well
             summary.findings.append(Finding(seed, "crash", repr(error)[:500], scenario))
             continue
@@ -158,7 +158,7 @@ def shrink(scenario: Scenario, subject: Subject | None = None, *, runs: int = 50
 
 
 def _broken(scenario: Scenario, subject: Subject | None) -> set[str]:
-    outcome: Outcome = simulate(scenario, subject, keep=1)
+    outcome: Outcome = simulate(scenario, subject, keep=1, hashed=False)
     return {violation.rule for violation in outcome.violations}
 
 

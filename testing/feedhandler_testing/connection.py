@@ -119,6 +119,22 @@ class MockWebSocketConnection:
         self._board.events["message"] += count
         await self._board.poll(self)
 
+    def send_nowait(self, message: dict[str, Any]) -> bool:
+        """Send a message of the venue without a checkpoint; false where that can't be: a fault may
+        act on it, or it would have to wait. Raises as `send()` does."""
+        board = self._board
+        if self.silent or self._send_lock.locked() or not self.link.roomy:
+            return False
+        if any(board.has(hook) for hook in ("message", "frame", "strike", "begin", "carry")):
+            return False
+        data = self._framed(message, None)
+        if not self.link.send_nowait(data):
+            return False
+        self.bytes_sent += len(data)
+        self.sent += 1
+        board.events["message"] += 1
+        return True
+
     def _passed(self, message: str | bytes) -> list[_Outgoing]:
         """Text that is a JSON object is open to the faults of the venue; it is sent as it is."""
         if isinstance(message, str) and (self._board.has("message") or self._on_sent is not None):

@@ -92,6 +92,16 @@ class Link(trio.abc.Stream):
             return False
         return transport.room >= _MESSAGE_BYTES
 
+    def send_nowait(self, data: bytes) -> bool:
+        """Send without a checkpoint, if it is `roomy` and nothing could act on it; else false."""
+        transport = self.transport_stream
+        if self._cut or self._pumping or self.cut_next or not isinstance(transport, MemoryStream):
+            return False
+        if self._board.has("carry") or not self.roomy or len(data) > _MESSAGE_BYTES:
+            return False
+        transport.send_nowait(data)
+        return True
+
     # --- sending ---
 
     async def send_all(

@@ -80,19 +80,23 @@ def simulate(
     keep: int | None = None,
     listener: Callable[[Record], None] | None = None,
     check_memory: bool = False,
+    hashed: bool = True,
 ) -> Outcome:
     """Run a scenario in a trio run of its own, in virtual time, and return its outcome.
 
     Nothing is raised for a broken rule: see `Outcome.check()`. `keep` bounds how many records are
     kept (default: all); `listener` is given each. `check_memory` looks afterwards whether streams,
-    connections or the subject are still referred to, which takes a collection of garbage.
+    connections or the subject are still referred to, which takes a collection of garbage. Where
+    not all records are kept, `Outcome.digest` can be had if they are `hashed`.
     """
     clock = None
     if scenario.network == "memory":
         clock = trio.testing.MockClock(autojump_threshold=0)
     remembered: list[weakref.ref[Any]] = []
     with repeatable(scenario.seed):
-        outcome = trio.run(_simulate, scenario, subject, keep, listener, remembered, clock=clock)
+        outcome = trio.run(
+            _simulate, scenario, subject, keep, listener, remembered, hashed, clock=clock
+        )
     if check_memory:
         if not outcome.violations:
             outcome.error = None  # what was expected is not worth its frames, and all they refer to
@@ -110,9 +114,11 @@ async def _simulate(
     keep: int | None,
     listener: Callable[[Record], None] | None,
     remembered: list[weakref.ref[Any]],
+    hashed: bool,
 ) -> Outcome:
     run = _Run(scenario, subject or FeedSubject(), keep, listener)
     run.remembered = remembered
+    run.trace.hashed = hashed
     return await run.run()
 
 
@@ -149,10 +155,10 @@ class _Run:
         make_contract = getattr(subject, "contract", None)
         self._contract: Contract = make_contract(scenario.settings) if make_contract else Contract()
         self._judge: Judge = rules_for(self._contract)
-        self._trace = Trace(keep=keep)
-        self._trace.listen(self._judge.see)
+        self.trace = Trace(keep=keep)
+        self.trace.listen(self._judge.see)
         if listener is not None:
-            self._trace.listen(listener)
+            self.trace.listen(listener)
         self._server: MockWebSocketServer
         self._began_at = 0.0
         self._begin_subject = trio.Event()
@@ -219,7 +225,7 @@ class _Run:
         self._judge.end()
         return Outcome(
             scenario,
-            self._trace,
+            self.trace,
             self._judge.violations,
             virtual_s=trio.current_time() - self._began_at,
             messages=self._messages,
@@ -231,7 +237,7 @@ class _Run:
         return trio.current_time() - self._began_at
 
     def _add(self, record: Record) -> None:
-        self._trace.add(record)
+        self.trace.add(record)
         at_s, count = self._at_once
         self._at_once = record.at_s, count + 1 if record.at_s == at_s else 1
         if count == _MOST_AT_ONCE and record.at_s == at_s:
@@ -493,8 +499,7 @@ class _Run:
             if self._subject_over.is_set():
                 return
             await self._send_next()
-            if step.interval_s:
-                await trio.sleep(step.interval_s)
+            await trio.sleep(step.interval_s)
 
     async def _send_next(self) -> None:
         symbols = self._scenario.symbols
@@ -504,6 +509,8 @@ class _Run:
         for connection in list(self._server.connections.values()):
             if symbol in self._subscribed(connection):
                 try:
+                    if connection.send_nowait(message):
+                        continue
                     if connection.link.roomy:
                         await connection.send_messages([message])
                     else:

@@ -105,6 +105,13 @@ class MemoryStream(trio.abc.HalfCloseableStream):
                 pipe.notify()
             self._check_send()
 
+    def send_nowait(self, data: bytes) -> None:
+        """Send what there is `room` for, without a checkpoint. Raises as `send_all()` does."""
+        with self._exclusive("_sending", "another task is sending on this stream"):
+            self._check_send()
+            self._outgoing.buffer += data
+            self._outgoing.notify()
+
     def _check_send(self) -> None:
         if self._closed and not self._outgoing.broken:
             raise trio.ClosedResourceError

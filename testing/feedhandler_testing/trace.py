@@ -283,10 +283,12 @@ _HASHED_AT_ONCE = 1_000
 class Trace:
     """The records of a run: each is given to the listeners at once; the last `keep` are kept.
 
-    `digest` stands for all of them: two runs with the same digest had the same lines.
+    `digest` stands for all of them: two runs with the same digest had the same lines. It can be had
+    where all are kept, or where they are `hashed` as they come, which takes time.
     """
 
     keep: int | None = None
+    hashed: bool = True
     count: int = 0
     _listeners: list[Callable[[Record], None]] = field(factory=list, repr=False)
     _records: deque[Record] = field(init=False, repr=False)
@@ -302,9 +304,11 @@ class Trace:
     def add(self, record: Record) -> None:
         self.count += 1
         self._records.append(record)
-        self._unhashed.append(record)
-        if len(self._unhashed) >= _HASHED_AT_ONCE:
-            self._update_hash()
+        # Where all are kept they are hashed when it is asked for, which it seldom is.
+        if self.hashed and self.keep is not None:
+            self._unhashed.append(record)
+            if len(self._unhashed) >= _HASHED_AT_ONCE:
+                self._update_hash()
         for listener in self._listeners:
             listener(record)
 
@@ -318,6 +322,11 @@ class Trace:
 
     @property
     def digest(self) -> str:
+        if self.keep is None:
+            self._unhashed = list(self._records)
+            self._hash = hashlib.sha256()
+        elif not self.hashed:
+            raise ValueError("the records that are not kept were not hashed; use hashed=True")
         self._update_hash()
         return self._hash.hexdigest()
 
