@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -225,12 +226,17 @@ cli.add_command(chaos)
 
 def _run(main: Callable[..., Awaitable[int | None]], *args: object) -> None:
     """Run `main` under trio; exit with what it returns, or with its error in one sentence."""
+    if hasattr(signal, "SIGPIPE"):
+        # By default it ends the program at a write to a socket whose peer has gone, too.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         code = trio.run(main, *args)
     except ConfigError as error:
         raise _UsageFailure(str(error)) from error
     except FeedError as error:
         raise click.ClickException(str(error)) from error
+    except BrokenPipeError:
+        _reader_gone()
     except OSError as error:
         raise click.ClickException(
             f"{error.filename or 'the system'}: {error.strerror or error}"
@@ -240,10 +246,18 @@ def _run(main: Callable[..., Awaitable[int | None]], *args: object) -> None:
     except BaseExceptionGroup as group:
         if group.split(KeyboardInterrupt)[1] is None:
             _interrupted()
+        if group.split(BrokenPipeError)[1] is None:
+            _reader_gone()
         raise _Unexpected(f"unexpected: {group!r:.300}") from group
     except Exception as error:
         raise _Unexpected(f"unexpected: {error!r:.300}") from error
     sys.exit(code or 0)
+
+
+def _reader_gone() -> NoReturn:
+    """Whoever read what is printed has gone (``| head``): that is no error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 def _interrupted() -> NoReturn:
