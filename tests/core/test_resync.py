@@ -367,7 +367,7 @@ class Books(RuleBasedStateMachine):
         if self.asked:
             self.receive(self.book.snapshot())
             assert not self.asked
-            assert self.shelf.top("A").sequence == self.book.sequence  # type: ignore[union-attr]
+            assert self.shelf.top("A").sequence == self.book.sequence  # type: ignore[union-attr]  # there is a book by now
 
     # --- and the faults ---
 

@@ -49,7 +49,7 @@ class Session:
 
     def _add(self, after_s: float, kind: str, **fields: object) -> Session:
         self.t += round(after_s * S)
-        self.records.append(Record(self.t, kind, self.c, **fields))  # type: ignore[arg-type]
+        self.records.append(Record(self.t, kind, self.c, **fields))  # type: ignore[arg-type]  # fields of its kinds, or wrong on purpose
         return self
 
     def prices(self, count: int, interval_s: float = 0.1) -> Session:
@@ -212,7 +212,7 @@ def test_each_end_is_cut_as_it_was(code: int | None, reason: str | None, cut: ob
     for _ in range(4):
         session.open().prices(10).close(code, reason)
     session.open().prices(10)
-    assert steps(session) == [Serve(10), Cut(cut), Wait(0.1)] * 4 + [Serve(10)]  # type: ignore[arg-type]
+    assert steps(session) == [Serve(10), Cut(cut), Wait(0.1)] * 4 + [Serve(10)]  # type: ignore[arg-type]  # fields of its kinds, or wrong on purpose
 
 
 def test_the_recorders_own_end_is_none() -> None:
@@ -327,7 +327,7 @@ def test_wrong_numbers_and_wrong_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="most_messages"):
         scenario_from_recording([], most_messages=0)
     with pytest.raises(ConfigError, match="seed"):
-        scenario_from_recording(Session().open().prices(1).records, seed="7")  # type: ignore[arg-type]
+        scenario_from_recording(Session().open().prices(1).records, seed="7")  # type: ignore[arg-type]  # fields of its kinds, or wrong on purpose
     (tmp_path / "a").write_text("no recording")
     with pytest.raises(RecordingError, match="not a recording"):
         scenario_from_recording(tmp_path / "a")

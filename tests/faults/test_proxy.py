@@ -240,7 +240,7 @@ async def test_leaving_the_block_closes_what_is_open() -> None:
 @pytest.mark.parametrize("way", ["to_client", "to_server", "both"])
 async def test_latency_delays_the_directions_that_it_is_for(through: Through, way: str) -> None:
     client, server = await through.connect()
-    async with through.proxy.fault(Latency(0.25, way=way)):  # type: ignore[arg-type]
+    async with through.proxy.fault(Latency(0.25, way=way)):  # type: ignore[arg-type]  # one of the ways, from the parameters
         for one, other, name in ((server, client, "to_client"), (client, server, "to_server")):
             slow = way in (name, "both")
             with takes(0.24 if slow else 0, 2 if slow else 0.24):
@@ -274,7 +274,7 @@ async def test_latency_delays_and_does_not_slow_down(through: Through) -> None:
 async def test_bandwidth_limits_the_rate(through: Through, way: str) -> None:
     client, server = await through.connect()
     one, other = (server, client) if way == "to_client" else (client, server)
-    async with through.proxy.fault(Bandwidth(100_000, way=way)):  # type: ignore[arg-type]
+    async with through.proxy.fault(Bandwidth(100_000, way=way)):  # type: ignore[arg-type]  # one of the ways, from the parameters
         with takes(0.19, 2.0):
             await one.send_all(bytes(20_000))
             await exactly(other, 20_000)
@@ -284,7 +284,7 @@ async def test_bandwidth_limits_the_rate(through: Through, way: str) -> None:
 async def test_slicer_sends_pieces(through: Through, way: str) -> None:
     client, server = await through.connect()
     one, other = (server, client) if way == "to_client" else (client, server)
-    sliced = Slicer(3, delay_s=0.05, way=way)  # type: ignore[arg-type]
+    sliced = Slicer(3, delay_s=0.05, way=way)  # type: ignore[arg-type]  # one of the ways, from the parameters
     async with through.proxy.fault(sliced):
         await one.send_all(b"0123456789")
         pieces = [await other.receive_some(100) for _ in range(4)]
@@ -294,7 +294,7 @@ async def test_slicer_sends_pieces(through: Through, way: str) -> None:
 @pytest.mark.parametrize("way", ["to_client", "to_server", "both"])
 async def test_stall_holds_and_lets_go(through: Through, way: str) -> None:
     client, server = await through.connect()
-    async with through.proxy.fault(Stall(way=way)):  # type: ignore[arg-type]
+    async with through.proxy.fault(Stall(way=way)):  # type: ignore[arg-type]  # one of the ways, from the parameters
         for one, other, name in ((server, client, "to_client"), (client, server, "to_server")):
             await one.send_all(b"held")
             if way in (name, "both"):
@@ -378,7 +378,7 @@ async def test_slow_close_delays_the_end_of_the_stream(through: Through) -> None
 async def test_limit_data_cuts_after_so_many_bytes(through: Through, way: str, how: str) -> None:
     client, server = await through.connect()
     one, other = (server, client) if way == "to_client" else (client, server)
-    async with through.proxy.fault(LimitData(1_000, how=how, way=way)):  # type: ignore[arg-type]
+    async with through.proxy.fault(LimitData(1_000, how=how, way=way)):  # type: ignore[arg-type]  # one of the ways, from the parameters
         await one.send_all(bytes(600))
         await one.send_all(bytes(600))
         assert len(await exactly(other, 1_000)) == 1_000
@@ -427,9 +427,9 @@ async def test_down_and_crash_turn_new_clients_away(through: Through, fault: Fau
 
 
 _SPOILED: list[tuple[Callable[[str], Fault], Callable[[bytes, bytes], bool]]] = [
-    (lambda way: CorruptBits(2, way=way), lambda was, now: len(now) == len(was) and now != was),  # type: ignore[arg-type]
-    (lambda way: DuplicateBytes(way=way), lambda was, now: now == was + was),  # type: ignore[arg-type]
-    (lambda way: DropBytes(3, way=way), lambda was, now: 1 <= len(was) - len(now) <= 3),  # type: ignore[arg-type]
+    (lambda way: CorruptBits(2, way=way), lambda was, now: len(now) == len(was) and now != was),  # type: ignore[arg-type]  # one of the ways, from the parameters
+    (lambda way: DuplicateBytes(way=way), lambda was, now: now == was + was),  # type: ignore[arg-type]  # one of the ways, from the parameters
+    (lambda way: DropBytes(3, way=way), lambda was, now: 1 <= len(was) - len(now) <= 3),  # type: ignore[arg-type]  # one of the ways, from the parameters
 ]
 
 
@@ -496,7 +496,7 @@ async def test_what_no_proxy_can_do_is_refused(
     through: Through, refused: tuple[object, ...], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        through.proxy.fault(*refused)  # type: ignore[arg-type]
+        through.proxy.fault(*refused)  # type: ignore[arg-type]  # one of the ways, from the parameters
 
 
 async def test_the_handler_survives_what_the_proxy_does() -> None:
