@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from feedhandler.errors import DecodeError
 from feedhandler.model import BookSnapshot, DataEvent, Event
+from feedhandler.traits import VenueTraits
 
 if TYPE_CHECKING:
     import trio  # for the stream's type alone: this module stays free of trio when it runs
@@ -22,20 +23,26 @@ __all__ = [
     "Control",
     "DialTarget",
     "Dialer",
+    "Fetcher",
     "Heartbeat",
+    "HttpResponse",
     "Ignored",
     "Malformed",
     "ReconnectRequested",
     "Refused",
     "Reply",
+    "RequestingSession",
     "ResumableSession",
     "Resync",
     "SequencedSession",
     "Session",
+    "SnapshotSession",
+    "SnapshotVenue",
     "Subscribed",
     "Subscription",
     "Synced",
     "TokenProvider",
+    "TraitedVenue",
     "Unsubscribed",
     "Venue",
 ]
@@ -58,6 +65,25 @@ class Dialer(Protocol):
     """
 
     async def __call__(self, target: DialTarget, /) -> trio.abc.Stream: ...
+
+
+@frozen
+class HttpResponse:
+    """What a venue's REST interface answered: the body whole, at most as large as was allowed."""
+
+    status: int
+    headers: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
+
+
+class Fetcher(Protocol):
+    """How REST comes in: get `url`, and give whatever was answered, an error page included.
+
+    Raises `FetchFailed` where no whole answer of at most `max_bytes` came; is cancelled from
+    outside when it takes too long, and then leaves nothing open.
+    """
+
+    async def __call__(self, url: str, /, *, max_bytes: int) -> HttpResponse: ...
 
 
 class TokenProvider(Protocol):
@@ -244,6 +270,41 @@ class BookSession(Session, Protocol):
 
 
 @runtime_checkable
+class RequestingSession(Session, Protocol):
+    """A session that has to know what was asked for on its connection, so it writes the requests.
+
+    It is used in the place of `Venue.subscribe()` and `unsubscribe()`: for venues that answer with
+    a number only, that want something said before the first request, or that name a subscription
+    otherwise when it ends.
+    """
+
+    def requests(
+        self, *, subscribe: Sequence[Subscription] = (), unsubscribe: Sequence[Subscription] = ()
+    ) -> Sequence[str | bytes]:
+        """The messages that ask for `subscribe` and end `unsubscribe`.
+
+        What is asked for again, because it was not confirmed or a book is not whole, is named in
+        `subscribe` alone.
+        """
+        ...
+
+
+@runtime_checkable
+class SnapshotSession(BookSession, Protocol):
+    """One whose books begin with snapshots that are fetched over REST."""
+
+    def decode_snapshot(
+        self, subscription: Subscription, response: HttpResponse, *, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        """Take in what `SnapshotVenue.snapshot_url()` was answered with: status 200, any body.
+
+        Raises `DecodeError` for what is not the subscription's snapshot; a snapshot that is
+        too old for the book says `Resync`, as one in the stream does.
+        """
+        ...
+
+
+@runtime_checkable
 class Venue(Protocol):
     """A trading venue: a value that knows its address and its language."""
 
@@ -286,3 +347,32 @@ class BookVenue(Venue, Protocol):
     def book_channels(self) -> Sequence[str]:
         """Those of `channels` that are order books."""
         ...
+
+
+@runtime_checkable
+class SnapshotVenue(BookVenue, Protocol):
+    """A venue whose books' snapshots are fetched over REST; its sessions are `SnapshotSession`s.
+
+    A snapshot is fetched when the book is confirmed or brings its first delta, and again after each
+    `Resync`.
+    """
+
+    @property
+    def fetch(self) -> Fetcher | None:
+        """The way to its REST interface, or `None` for httpx."""
+        ...
+
+    def snapshot_url(self, subscription: Subscription) -> str: ...
+
+    @property
+    def snapshot_weight(self) -> float:
+        """What one costs, in the unit of `Limits.requests_per_minute`."""
+        ...
+
+
+@runtime_checkable
+class TraitedVenue(Venue, Protocol):
+    """A venue that says what it allows and expects."""
+
+    @property
+    def traits(self) -> VenueTraits: ...

@@ -28,6 +28,7 @@ __all__ = [
     "DialError",
     "FailureKind",
     "FeedError",
+    "FetchFailed",
     "FieldProblem",
     "ForcedDisconnect",
     "HandshakeError",
@@ -131,6 +132,34 @@ class IllegalTransition(UsageError):
         super().__init__(f"{event.name} is not possible in state {state.name}")
         self.state = state
         self.event = event
+
+
+class FetchFailed(FeedError):
+    """A venue's REST interface gave no answer that is of use: `detail` says which and why.
+
+    `url` has no credentials and `body` is how the answer began, where one came; `status` its HTTP
+    status. `retry_after_s` is how long the venue wants to be left alone, where it says so.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        detail: str,
+        *,
+        status: int | None = None,
+        body: bytes = b"",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(url, detail)
+        self.url = url
+        self.detail = detail
+        self.status = status
+        self.body = body[:200]
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        begins = f": {self.body.decode(errors='replace')!r}" if self.body else ""
+        return f"{self.detail} ({self.url}){begins}"
 
 
 class SlowConsumer(FeedError):

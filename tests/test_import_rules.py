@@ -20,6 +20,7 @@ P  _core.redaction
 P  _core.state
 P  model
 P  config
+P  traits
 P  abc
 P  _core.announcement
 P  _core.failure
