@@ -24,6 +24,7 @@ P  traits
 P  abc
 P  _core.announcement
 P  _core.failure
+P  _core.pace
 P  _core.backoff
 P  _core.breaker
 P  _core.liveness
