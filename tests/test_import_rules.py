@@ -25,11 +25,13 @@ P  abc
 P  _core.announcement
 P  _core.failure
 P  _core.pace
+P  _core.allowance
 P  _core.backoff
 P  _core.breaker
 P  _core.liveness
 P  book
 P  _core.subscriptions
+P  _core.spread
 P  _core.ladder
 P  _core.construct
 P  _core.sequence
@@ -54,6 +56,7 @@ S  _io.observer
 S  _io.outbox
 S  _io.iteration
 S  _io.mailbox
+S  _io.pacer
 S  _io.dial
 S  _io.wire
 S  _io.connection

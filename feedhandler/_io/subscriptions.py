@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 import trio
 from attrs import frozen
 
+from feedhandler._core.allowance import traits_of
 from feedhandler._core.ladder import ResyncLadder
-from feedhandler._core.subscriptions import SubscriptionBook
+from feedhandler._core.subscriptions import Request, SubscriptionBook
 from feedhandler._io.connection import Connection
 from feedhandler.abc import BookVenue, Subscribed, Subscription, Unsubscribed, Venue
 from feedhandler.config import FeedConfig
@@ -53,6 +54,8 @@ class SubscriptionKeeper:
         self._config = config
         self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
         self._book.want(wanted)
+        self._per_message = traits_of(venue).limits.per_message
+        self._sending = False
         self._changed = trio.Event()
         self._stale_s = config.symbol_stale_s
         # of a symbol's book, or of its other data
@@ -76,6 +79,11 @@ class SubscriptionKeeper:
     def symbols(self) -> list[str]:
         """Those of which other data than books is wanted, each once, in order."""
         return [symbol for symbol, of_book in self.streams() if not of_book]
+
+    @property
+    def asking(self) -> bool:
+        """Whether requests are still on their way out: the venue's pace may make that long."""
+        return self._sending or self._book.unasked
 
     def fork(self) -> SubscriptionKeeper:
         """One for a second connection, which wants the same, has asked for nothing, and gives no
@@ -149,18 +157,34 @@ class SubscriptionKeeper:
         while True:
             now = trio.current_time()
             wake_at = min(self._ask_stale_again(now), self._ask_broken_again(now))
-            request = self._book.due(now)
+            request = self._book.due(now, at_most=self._per_message)
             if request is not None:
-                self._ladder.asked(filter(self.is_book, request.subscribe), now=now)
-                for message in (
-                    *(self._venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
-                    *(self._venue.subscribe(request.subscribe) if request.subscribe else ()),
-                ):
-                    await connection.send(message)
+                await self._ask(connection, request, now)
                 continue
             changed = self._changed
             with trio.move_on_at(min(self._book.wake_at(), wake_at)):
                 await changed.wait()
+
+    async def _ask(self, connection: Connection, request: Request, now: float) -> None:
+        """Send what asks for `request`, at the connection's pace."""
+        self._ladder.asked(filter(self.is_book, request.subscribe), now=now)
+        self._sending = True
+        try:
+            for message in self._messages(request):
+                await connection.send(message)
+        finally:
+            self._sending = False
+        sent_at = trio.current_time()
+        if sent_at > now:
+            self._book.sent(request, asked_at=now, now=sent_at)
+            self._ladder.sent(request.subscribe, asked_at=now, now=sent_at)
+
+    def _messages(self, request: Request) -> list[str | bytes]:
+        venue = self._venue
+        return [
+            *(venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
+            *(venue.subscribe(request.subscribe) if request.subscribe else ()),
+        ]
 
     def _ask_stale_again(self, now: float) -> float:
         """Subscribe symbols anew that have gone silent; return when to look again."""
