@@ -32,7 +32,10 @@ P  _core.subscriptions
 P  _core.ladder
 P  _core.construct
 P  _core.sequence
+P  _core.validators
 P  _core.resync
+P  _core.books
+P  _core.requests
 P  _core.shelf
 P  _core.reading
 P  _core.losses

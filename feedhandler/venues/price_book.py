@@ -15,7 +15,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from attrs import frozen
 
-from feedhandler._core.resync import BookMessage, BookSync, Item
+from feedhandler._core.books import SessionBooks
+from feedhandler._core.resync import Item
+from feedhandler._core.validators import BookMessage, ByCount
 from feedhandler.abc import Malformed, Subscription
 from feedhandler.book import OrderBook
 from feedhandler.codec import (
@@ -28,12 +30,13 @@ from feedhandler.codec import (
     parse_time_ns,
 )
 from feedhandler.errors import DecodeError
-from feedhandler.model import BookDelta, BookSnapshot, Level, Trust
+from feedhandler.model import BookSnapshot, Level
 
-__all__ = ["BOOK_CHANNEL", "BOOK_KINDS", "PriceBooks", "checksum"]
+__all__ = ["BOOK_CHANNEL", "BOOK_KINDS", "VALIDATOR", "PriceBooks", "checksum"]
 
 BOOK_CHANNEL = "book"
 BOOK_KINDS = ("snapshot", "delta")
+VALIDATOR = ByCount(checked=True)
 _CHECKED = 10  # levels of each side that the checksum covers
 _MAX_CHECKSUM = 2**32 - 1
 
@@ -77,17 +80,25 @@ class PriceBooks:
 
     def __init__(self, venue: str, *, limit: int) -> None:
         self._venue = venue
-        self._limit = limit
-        self._syncs: dict[str, BookSync] = {}
+        self._books = SessionBooks(
+            venue,
+            validator=VALIDATOR,
+            channel=BOOK_CHANNEL,
+            checksum=checksum,
+            limit=limit,
+        )
         self._decode = msgspec.json.Decoder(_Plain).decode
         self._strict = FastDecoder(_Message, venue=venue)
 
-    def get(self, symbol: str) -> BookSync | None:
-        return self._syncs.get(symbol)
+    def last_sequence(self, symbol: str) -> int | None:
+        return self._books.last_sequence(symbol)
 
-    def forget(self, symbol: str) -> None:
-        """Its subscription has ended: what may come later is another one's."""
-        self._syncs.pop(symbol, None)
+    def image(self, symbol: str) -> BookSnapshot | None:
+        return self._books.image(symbol)
+
+    def forget(self, subscriptions: Sequence[Subscription]) -> None:
+        """They have ended: what may come later is another one's."""
+        self._books.forget(subscriptions)
 
     def take_plain(
         self, message: str | bytes, *, recv_ns: int, epoch: int
@@ -126,12 +137,13 @@ class PriceBooks:
             bids, asks, time_ns = self._checked(strict, message)
         except DecodeError as error:
             symbol = document.get("symbol")
-            sync = self._syncs.get(symbol) if isinstance(symbol, str) else None
-            if sync is None:
-                raise
-            is_snapshot = document.get("type") == "snapshot"
-            items = sync.malformed(is_snapshot=is_snapshot, recv_ns=recv_ns, epoch=epoch)
-            return [*items, Malformed(error, announced=True)]
+            return self._books.malformed(
+                error,
+                symbol if isinstance(symbol, str) else None,
+                is_snapshot=document.get("type") == "snapshot",
+                recv_ns=recv_ns,
+                epoch=epoch,
+            )
         return self._take(
             strict.type, strict.symbol, strict.sequence, bids, asks, time_ns, strict.checksum,
             recv_ns, epoch,
@@ -149,22 +161,11 @@ class PriceBooks:
         recv_ns: int,
         epoch: int,
     ) -> Sequence[Item]:
-        sync = self._syncs.get(symbol)
-        if sync is None:
-            sync = self._syncs[symbol] = BookSync(
-                Subscription(BOOK_CHANNEL, symbol),
-                venue=self._venue,
-                checksum=checksum,
-                limit=self._limit,
-            )
-        trust = Trust.UNVERIFIABLE if check is None else Trust.VERIFIED
-        if kind == "snapshot":
-            snapshot = BookSnapshot(
-                symbol, bids, asks, sequence, time_ns, recv_ns, self._venue, epoch, trust
-            )
-            return sync.snapshot(BookMessage(snapshot, sequence, check))
-        delta = BookDelta(symbol, bids, asks, sequence, time_ns, recv_ns, self._venue, epoch, trust)
-        return sync.delta(BookMessage(delta, sequence, check))
+        message = BookMessage(
+            kind == "snapshot", bids, asks, time_ns, recv_ns, epoch,
+            sequence=sequence, checksum=check,
+        )  # fmt: skip
+        return self._books.take(symbol, message)
 
     def _checked(
         self, message: _Message, data: str | bytes
