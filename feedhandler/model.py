@@ -15,7 +15,7 @@ from typing import NamedTuple
 from attrs import field, frozen
 
 from feedhandler._core.state import ConnectionState
-from feedhandler.errors import DecodeError, FailureKind, SubscriptionRefused
+from feedhandler.errors import DecodeError, FailureKind, FetchFailed, SubscriptionRefused
 
 __all__ = [
     "BookDelta",
@@ -30,6 +30,7 @@ __all__ = [
     "PriceUpdate",
     "Quote",
     "Side",
+    "SnapshotFailed",
     "StatusEvent",
     "SubscriptionFailed",
     "Trade",
@@ -246,6 +247,21 @@ class SubscriptionFailed:
     epoch: int = 0
 
 
+@frozen
+class SnapshotFailed:
+    """The snapshot of a symbol's order book could not be fetched, or is none; it is tried again.
+
+    The `error` has the venue's own words: its HTTP status and the beginning of its answer, or what
+    is wrong with the fields. The book stays `SUSPECT` meanwhile.
+    """
+
+    symbol: str
+    error: FetchFailed | DecodeError = field(eq=False)
+    recv_ns: int
+    venue: str
+    epoch: int = 0
+
+
 DataEvent = PriceUpdate | Trade | Quote | BookSnapshot | BookDelta
-StatusEvent = Gap | FeedStateChanged | DecodeFailed | SubscriptionFailed
+StatusEvent = Gap | FeedStateChanged | DecodeFailed | SubscriptionFailed | SnapshotFailed
 Event = DataEvent | StatusEvent

@@ -38,6 +38,7 @@ P  _core.books
 P  _core.requests
 P  _core.shelf
 P  _core.reading
+P  _core.feed_books
 P  _core.losses
 P  _core.overlap
 P  _core.frames
@@ -63,6 +64,7 @@ S  _io.attempt
 S  _io.rollover
 S  _io.supervisor
 S  _io.fanout
+S  _io.snapshots
 S  _io.subscriptions
 S  _io.successor
 S  _io.feed
