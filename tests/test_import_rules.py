@@ -45,6 +45,7 @@ P  _core.frames
 P  _core.upgrade
 P  _core.inflate
 P  codec
+P  _core.levels
 P  venues.price_book
 P  venues.price
 P  venues.coinbase
