@@ -270,6 +270,7 @@ class SnapshotFailed:
     recv_ns: int
     venue: str
     epoch: int = 0
+    leg: int = 0
 
 
 DataEvent = PriceUpdate | Trade | Quote | BookSnapshot | BookDelta

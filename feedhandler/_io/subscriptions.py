@@ -201,13 +201,13 @@ class SubscriptionKeeper:
             wake_at = min(self._ask_stale_again(now), self._ask_broken_again(now))
             request = self._book.due(now, at_most=self._per_message)
             if request is not None:
-                await self._ask(connection, request, now)
+                await self._send(connection, request, now)
                 continue
             changed = self._changed
             with trio.move_on_at(min(self._book.wake_at(), wake_at)):
                 await changed.wait()
 
-    async def _ask(self, connection: Connection, request: Request, now: float) -> None:
+    async def _send(self, connection: Connection, request: Request, now: float) -> None:
         """Send what asks for `request`, at the connection's pace."""
         self._ladder.asked(filter(self.is_book, request.subscribe), now=now)
         self._sending = True
