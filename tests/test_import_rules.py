@@ -72,7 +72,8 @@ S  _io.fanout
 S  _io.snapshots
 S  _io.subscriptions
 S  _io.successor
-S  _io.feed
+S  _io.leg
+S  _io.legs
 S  recording
 S  client
 S  circuit

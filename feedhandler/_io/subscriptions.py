@@ -38,6 +38,14 @@ class FeedSubscriptions:
     pending: frozenset[Subscription]
     confirmed: frozenset[Subscription]
 
+    def merged(self, other: FeedSubscriptions) -> FeedSubscriptions:
+        """Those of two connections together."""
+        return FeedSubscriptions(
+            self.wanted | other.wanted,
+            self.pending | other.pending,
+            self.confirmed | other.confirmed,
+        )
+
 
 class SubscriptionKeeper:
     """Asks the venue for what its book says is due; `keep()` runs beside each connection.
@@ -79,6 +87,10 @@ class SubscriptionKeeper:
     def snapshot(self) -> FeedSubscriptions:
         book = self._book
         return FeedSubscriptions(book.wanted, book.pending, book.confirmed)
+
+    @property
+    def wanted(self) -> frozenset[Subscription]:
+        return self._book.wanted
 
     def streams(self) -> list[tuple[str, bool]]:
         """The symbols that are wanted, and whether it is their books, each once, in order."""

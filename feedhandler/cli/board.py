@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from feedhandler._io.feed import Feed
+from feedhandler._io.legs import Feed
 from feedhandler.errors import DecodeError
 from feedhandler.model import (
     BookDelta,

@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 from rich.progress import Progress
 
-from feedhandler._io.feed import Feed
+from feedhandler._io.legs import Feed
 from feedhandler._io.nursery import open_plain_nursery
 from feedhandler.cli.board import Output, describe
 from feedhandler.config import FeedConfig
