@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from feedhandler import Coinbase, PriceVenue
 from feedhandler._core.allowance import connect_bucket, message_bucket, planned_life, traits_of
 from feedhandler._core.pace import TokenBucket
+from feedhandler.errors import ConfigError
 from feedhandler.traits import KeepAlive, Limits, VenueTraits
 
 
@@ -82,6 +84,26 @@ def test_the_users_own_limit_of_a_life_counts_where_it_is_shorter() -> None:
     life = planned_life(86_399.0, 86_400.0, Random(1))
     assert life is not None
     assert life < 0.98 * 86_400 + 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Limits(subscriptions=0),
+        lambda: Limits(per_message=-1),
+        lambda: Limits(subscriptions=1.5),  # type: ignore[arg-type]  # the mistake itself
+        lambda: Limits(per_message=True),
+        lambda: Limits(messages_per_s=0.0),
+        lambda: Limits(connects_per_minute=float("nan")),
+        lambda: Limits(requests_per_minute=float("inf")),
+        lambda: KeepAlive("ping", 0.0),
+        lambda: VenueTraits(silence_s=-1.0),
+        lambda: VenueTraits(max_lifetime_s=0.0),
+    ],
+)
+def test_impossible_traits_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        make()
 
 
 def test_a_venue_that_says_nothing_of_itself_has_plain_traits() -> None:
