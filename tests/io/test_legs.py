@@ -584,3 +584,34 @@ async def test_the_same_seed_gives_the_same_run(
     assert first == second
     delays = [line.split()[-1] for line in first]
     assert len(set(delays)) == len(delays), "no two legs draw the same"
+
+
+async def test_a_book_whose_deltas_were_dropped_is_told_anew_from_its_own_leg(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    for symbol in "AB":
+        server.books[symbol] = MockBook.drawn(symbol, Random(symbol))
+    config = FeedConfig(overflow=OverflowPolicy.DROP_OLDEST, buffer_events=8)
+    async with open_spread(server, "AB", limit=1, channels=["book"], config=config) as feed:
+        homes = await settled(server)
+        waiting(feed)
+        for _ in range(30):
+            await homes["B"].send_messages([server.next_delta("B")])
+            await wait_all_tasks_blocked()
+        events = waiting(feed)
+        images = [e for e in events if isinstance(e, BookSnapshot)]
+        assert [(e.symbol, e.leg, e.sequence) for e in images][-1:] == [
+            ("B", 1, server.books["B"].sequence)
+        ]
+        assert trusts(feed) == {"A": Trust.VERIFIED, "B": Trust.VERIFIED}
+
+
+async def test_a_leg_that_has_given_up_is_not_closed_once_more(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_spread(server, config=NO_RETRY) as feed:
+        homes = await settled(server)
+        await give_up(server, homes["C"])
+        waiting(feed)
+    assert states(waiting(feed), 1) == []
+    assert feed.state is S.CLOSED
