@@ -41,6 +41,7 @@ P  _core.reading
 P  _core.feed_books
 P  _core.losses
 P  _core.overlap
+P  _core.tape
 P  _core.frames
 P  _core.upgrade
 P  _core.inflate

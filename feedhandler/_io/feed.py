@@ -16,6 +16,7 @@ from feedhandler._core.feed_books import FeedBooks
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.reading import BookReading
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
+from feedhandler._core.tape import Tape
 from feedhandler._io.connection import Batch, Connection, Endpoint
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.outbox import Outbox
@@ -38,6 +39,7 @@ from feedhandler.abc import (
     ReconnectRequested,
     Refused,
     Reply,
+    ResumableSession,
     Resync,
     SequencedSession,
     Session,
@@ -124,6 +126,8 @@ class Feed:
             give_up=self.reconnect,
         )
         self._successor: Successor | None = None
+        # What has numbers is told apart by those.
+        self._tape = None if isinstance(self._session, ResumableSession) else Tape()
         self._positions: dict[tuple[str, bool], int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
@@ -384,7 +388,12 @@ class Feed:
         if data and type(events[-1]) in _DATA and events[-1].venue_time_ns is not None:  # type: ignore[union-attr]  # narrowed by the set
             counters.time_told(events[-1].venue_time_ns, recv_ns)  # type: ignore[union-attr]  # likewise
         self._subscriptions.saw(events)
+        if self._tape is not None:
+            told, events = len(events), self._tape.without_repetitions(events)
+            counters.ignored += told - len(events)
         self._publish(self._books.without_steps_back(events), size=batch.size)
+        if self._tape is not None:
+            self._tape.note(events)
         if self._successor is not None:
             self._successor.nudge()
         return data
@@ -505,6 +514,8 @@ class Feed:
             self._counters.connections += 1
             self._use_session(self.venue.session())
             self._subscriptions.reset(self._session)
+            if self._tape is not None and transition.epoch > 1:
+                self._tape.turn()
         self._publish(events)
 
     def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
@@ -571,6 +582,12 @@ class Feed:
         self._subscriptions.serve(self.reconnect)
         self._outbox = successor.outbox
         self._mark(sum(type(event) in _DATA for event in events))
+        if (tape := self._tape) is not None:
+            tape.turn()
+            told, events = len(events), tape.without_repetitions(events)
+            events = [e for e in events if not (isinstance(e, Quote) and tape.knows_quote(e))]
+            self._counters.ignored += told - len(events)
+            tape.note(events)
         yield from events
 
     def _last_sequence(self, symbol: str, *, of_book: bool) -> int | None:
