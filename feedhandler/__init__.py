@@ -14,6 +14,7 @@ from feedhandler._core.breaker import (
     CircuitState,
     CircuitTransition,
 )
+from feedhandler._core.coverage import Coverage, CoverageLedger
 from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
 from feedhandler._core.shelf import BookShelf
 from feedhandler._core.state import TRANSITIONS, ConnectionEvent, ConnectionState, Transition
@@ -89,12 +90,15 @@ from feedhandler.model import (
     PriceUpdate,
     Quote,
     Side,
+    SnapshotFailed,
     StatusEvent,
     SubscriptionFailed,
     Trade,
     Trust,
+    TrustChanged,
 )
 from feedhandler.observe import FeedStatistics, Histogram
+from feedhandler.traits import KeepAlive, Limits, VenueTraits
 from feedhandler.venues import venue_by_name
 from feedhandler.venues.coinbase import Coinbase
 from feedhandler.venues.price import PriceVenue
@@ -129,6 +133,8 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRefused",
     "ConnectionState",
+    "Coverage",
+    "CoverageLedger",
     "CrossedBook",
     "DataEvent",
     "DecodeError",
@@ -155,7 +161,9 @@ __all__ = [
     "Histogram",
     "IllegalTransition",
     "InvalidToken",
+    "KeepAlive",
     "Level",
+    "Limits",
     "MalformedBurst",
     "MessageTooLarge",
     "NameResolutionFailed",
@@ -176,6 +184,7 @@ __all__ = [
     "SendQueueFull",
     "Side",
     "SlowConsumer",
+    "SnapshotFailed",
     "StaleConnection",
     "StatusEvent",
     "Subscriber",
@@ -185,7 +194,9 @@ __all__ = [
     "Trade",
     "Transition",
     "Trust",
+    "TrustChanged",
     "UsageError",
+    "VenueTraits",
     "WebSocketClient",
     "dial_tcp",
     "feed_config_from_mapping",
