@@ -79,6 +79,7 @@ from feedhandler.errors import (
     UsageError,
 )
 from feedhandler.handler import FeedHandler, open_feed
+from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
 from feedhandler.model import (
     BookDelta,
     BookSnapshot,
@@ -159,6 +160,9 @@ __all__ = [
     "Histogram",
     "HttpxFetcher",
     "IllegalTransition",
+    "Instrument",
+    "InstrumentKind",
+    "Instruments",
     "InvalidToken",
     "Level",
     "MalformedBurst",
@@ -193,6 +197,7 @@ __all__ = [
     "UnknownSymbol",
     "UsageError",
     "WebSocketClient",
+    "canonical_symbol",
     "dial_tcp",
     "feed_config_from_mapping",
     "open_feed",

@@ -43,6 +43,7 @@ P  _core.upgrade
 P  _core.fetching
 P  _core.inflate
 P  codec
+P  instruments
 P  venues.price_book
 P  venues.price
 P  venues.coinbase
