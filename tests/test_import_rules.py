@@ -33,9 +33,13 @@ P  _core.subscriptions
 P  _core.ladder
 P  _core.construct
 P  _core.sequence
+P  _core.validators
 P  _core.resync
+P  _core.books
+P  _core.requests
 P  _core.shelf
 P  _core.reading
+P  _core.feed_books
 P  _core.losses
 P  _core.overlap
 P  _core.frames
@@ -43,6 +47,7 @@ P  _core.upgrade
 P  _core.fetching
 P  _core.inflate
 P  codec
+P  _core.levels
 P  instruments
 P  venues.price_book
 P  venues.price
@@ -65,6 +70,7 @@ S  _io.attempt
 S  _io.rollover
 S  _io.supervisor
 S  _io.fanout
+S  _io.snapshots
 S  _io.subscriptions
 S  _io.successor
 S  _io.feed

@@ -14,6 +14,7 @@ from feedhandler.model import (
     FeedStateChanged,
     Gap,
     GapReason,
+    SnapshotFailed,
     SubscriptionFailed,
 )
 
@@ -45,8 +46,8 @@ class Losses:
                     self._state = event
                 case SubscriptionFailed():
                     self._refused[event.error.symbol, event.error.channel] = event
-                case DecodeFailed():
-                    pass  # the Gap that follows each one stands for it
+                case DecodeFailed() | SnapshotFailed():
+                    pass  # a Gap stands for what is missing, after the one and before the other
                 case Gap():
                     self._merge(event)
                 case _:

@@ -9,9 +9,19 @@ import trio
 from attrs import frozen
 
 from feedhandler._core.ladder import ResyncLadder
-from feedhandler._core.subscriptions import SubscriptionBook
+from feedhandler._core.subscriptions import Request, SubscriptionBook
 from feedhandler._io.connection import Connection
-from feedhandler.abc import BookVenue, Subscribed, Subscription, Unsubscribed, Venue
+from feedhandler._io.nursery import open_plain_nursery
+from feedhandler._io.snapshots import SnapshotDesk
+from feedhandler.abc import (
+    BookVenue,
+    RequestingSession,
+    Session,
+    Subscribed,
+    Subscription,
+    Unsubscribed,
+    Venue,
+)
 from feedhandler.config import FeedConfig
 from feedhandler.errors import ConfigError
 from feedhandler.model import BookDelta, BookSnapshot, Event, PriceUpdate, Quote, Trade
@@ -31,7 +41,8 @@ class FeedSubscriptions:
 class SubscriptionKeeper:
     """Asks the venue for what its book says is due; `keep()` runs beside each connection.
 
-    An order book that does not become whole is asked for again. When that has not helped, `give_up`
+    An order book that does not become whole is asked for again: its snapshot at the `desk` where
+    there is one, else its subscription. When that has not helped, `give_up`
     is called with the reason, and is expected to end the connection. While there is none, because
     another connection serves the feed, the book is asked for on and on.
     """
@@ -42,9 +53,13 @@ class SubscriptionKeeper:
         config: FeedConfig,
         wanted: Sequence[Subscription],
         *,
+        session: Session,
+        desk: SnapshotDesk | None,
         is_full: Callable[[], bool],
         give_up: Callable[[str], None] | None,
     ) -> None:
+        self._session = session
+        self._desk = desk
         self._is_full = is_full
         self._give_up = give_up
         self._book_channels = frozenset(venue.book_channels if isinstance(venue, BookVenue) else ())
@@ -66,6 +81,9 @@ class SubscriptionKeeper:
         """The symbols that are wanted, and whether it is their books, each once, in order."""
         return list(dict.fromkeys((s.symbol, self.is_book(s)) for s in self._book.in_order()))
 
+    def wants(self, subscription: Subscription) -> bool:
+        return self._book.wants(subscription)
+
     def wants_book(self, symbol: str) -> bool:
         return any(self._book.wants(Subscription(c, symbol)) for c in self._book_channels)
 
@@ -77,20 +95,26 @@ class SubscriptionKeeper:
         """Those of which other data than books is wanted, each once, in order."""
         return [symbol for symbol, of_book in self.streams() if not of_book]
 
-    def fork(self) -> SubscriptionKeeper:
+    def fork(self, session: Session, desk: SnapshotDesk | None) -> SubscriptionKeeper:
         """One for a second connection, which wants the same, has asked for nothing, and gives no
         connection up before `serve()`."""
-        wanted = self._book.in_order()
         return SubscriptionKeeper(
-            self._venue, self._config, wanted, is_full=self._is_full, give_up=None
+            self._venue,
+            self._config,
+            self._book.in_order(),
+            session=session,
+            desk=desk,
+            is_full=self._is_full,
+            give_up=None,
         )
 
     def serve(self, give_up: Callable[[str], None] | None) -> None:
         """Its connection is the feed's from now on; or is so no longer (`None`)."""
         self._give_up = give_up
 
-    def reset(self) -> None:
+    def reset(self, session: Session) -> None:
         """A new connection: nothing was asked for on it, and nothing is silent yet."""
+        self._session = session
         self._ladder.reset()
         self._book.reset()
         self._seen.clear()
@@ -105,7 +129,7 @@ class SubscriptionKeeper:
         gone = list(subscriptions)
         self._book.unwant(gone)
         for subscription in gone:
-            self._ladder.forget(subscription)
+            self._forget(subscription)
         self._notify()
 
     # --- what the venue says ---
@@ -119,7 +143,7 @@ class SubscriptionKeeper:
 
     def refuse(self, subscription: Subscription) -> None:
         self._book.refuse(subscription)
-        self._ladder.forget(subscription)
+        self._forget(subscription)
         self._notify()
 
     def resync(self, subscription: Subscription) -> None:
@@ -130,6 +154,16 @@ class SubscriptionKeeper:
     def synced(self, subscription: Subscription) -> None:
         """The book of `subscription` is whole."""
         self._ladder.whole(subscription)
+
+    def snapshot_came(self, subscription: Subscription) -> None:
+        """The snapshot that was fetched is about to be judged."""
+        self._ladder.asked([subscription], now=trio.current_time())
+        self._notify()
+
+    def snapshot_failed(self, subscription: Subscription) -> None:
+        """The snapshot could not be had: it is fetched again, and that is not the book's fault."""
+        self._ladder.failed(subscription, now=trio.current_time())
+        self._notify()
 
     def saw(self, events: Iterable[Event]) -> None:
         """Data has come; whose, is noted where silent symbols are watched for."""
@@ -146,21 +180,43 @@ class SubscriptionKeeper:
 
     async def keep(self, connection: Connection) -> None:
         """Ask for what is wanted and not confirmed, for as long as the connection lives."""
+        if self._desk is None:
+            await self._ask(connection)
+            return
+        async with open_plain_nursery() as nursery:
+            nursery.start_soon(self._desk.run, connection.epoch)
+            await self._ask(connection)
+
+    async def _ask(self, connection: Connection) -> None:
         while True:
             now = trio.current_time()
             wake_at = min(self._ask_stale_again(now), self._ask_broken_again(now))
             request = self._book.due(now)
             if request is not None:
                 self._ladder.asked(filter(self.is_book, request.subscribe), now=now)
-                for message in (
-                    *(self._venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
-                    *(self._venue.subscribe(request.subscribe) if request.subscribe else ()),
-                ):
+                for message in self._messages(request):
                     await connection.send(message)
                 continue
             changed = self._changed
             with trio.move_on_at(min(self._book.wake_at(), wake_at)):
                 await changed.wait()
+
+    def _messages(self, request: Request) -> Sequence[str | bytes]:
+        session = self._session
+        if isinstance(session, RequestingSession):
+            return session.requests(subscribe=request.subscribe, unsubscribe=request.unsubscribe)
+        return [
+            *(self._venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
+            *(self._venue.subscribe(request.subscribe) if request.subscribe else ()),
+        ]
+
+    def _ask_again(self, subscriptions: Iterable[Subscription]) -> None:
+        """Ask for these as if for the first time; snapshots are fetched where that is the way."""
+        desk = self._desk
+        fetched = [s for s in subscriptions if desk is not None and self.is_book(s)]
+        if desk is not None:
+            desk.ask(fetched)
+        self._book.ask_again([s for s in subscriptions if s not in fetched])
 
     def _ask_stale_again(self, now: float) -> float:
         """Subscribe symbols anew that have gone silent; return when to look again."""
@@ -175,7 +231,7 @@ class SubscriptionKeeper:
             for s in self._book.in_order()
             if now >= seen.setdefault((s.symbol, self.is_book(s)), now) + limit
         ]
-        self._book.ask_again(silent)
+        self._ask_again(silent)
         seen.update(((s.symbol, self.is_book(s)), now) for s in silent)
         return min((seen[stream] + limit for stream in self.streams()), default=math.inf)
 
@@ -187,15 +243,22 @@ class SubscriptionKeeper:
             if self._give_up is None:
                 self._ladder.broken(subscription)
                 continue
+            if not self._ladder.give_up(subscription, now=now):
+                continue
             tries = self._ladder.max_tries
             self._give_up(f"no book of {subscription.symbol} became whole in {tries} tries")
         self._ladder.try_overdue(now=now)
         # A late answer to the request before may have confirmed them meanwhile.
-        self._book.ask_again(self._ladder.unasked())
+        self._ask_again(self._ladder.unasked())
         return self._ladder.wake_at()
 
     def is_book(self, subscription: Subscription) -> bool:
         return subscription.channel in self._book_channels
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._ladder.forget(subscription)
+        if self._desk is not None:
+            self._desk.forget(subscription)
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
