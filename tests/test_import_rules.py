@@ -77,6 +77,7 @@ S  _io.feed
 S  recording
 S  client
 S  circuit
+S  listing
 S  handler
 S  feedhandler
 S  cli.*
