@@ -16,6 +16,7 @@ from feedhandler.model import (
     GapReason,
     SnapshotFailed,
     SubscriptionFailed,
+    TrustChanged,
 )
 
 __all__ = ["Losses"]
@@ -26,7 +27,8 @@ _MAX_LEGS = 1024
 
 @define
 class Losses:
-    """A `Gap` for each symbol or book, and reason; each leg's newest state; what was refused.
+    """A `Gap` for each symbol or book, and reason; each leg's newest state; what was refused; the
+    books that went stale.
 
     They stand for events that are older than everything that still waits. Memory is bounded: past
     4,096 gaps the rest is merged into gaps without a symbol, and of more legs the oldest states go.
@@ -35,9 +37,10 @@ class Losses:
     _gaps: dict[tuple[str | None, GapReason, bool, int | None], Gap] = field(factory=dict)
     _states: dict[int, FeedStateChanged] = field(factory=dict)
     _refused: dict[tuple[str | None, str | None], SubscriptionFailed] = field(factory=dict)
+    _stale: dict[str, TrustChanged] = field(factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self._gaps or self._states or self._refused)
+        return bool(self._gaps or self._states or self._refused or self._stale)
 
     def add(self, events: Sequence[Event], reason: GapReason) -> None:
         """Account for `events`, which were dropped, oldest first, for `reason`."""
@@ -50,6 +53,8 @@ class Losses:
                         del self._states[next(iter(self._states))]
                 case SubscriptionFailed():
                     self._refused[event.error.symbol, event.error.channel] = event
+                case TrustChanged():
+                    self._stale[event.symbol] = event
                 case DecodeFailed() | SnapshotFailed():
                     pass  # a Gap stands for what is missing, after the one and before the other
                 case Gap():
@@ -77,10 +82,12 @@ class Losses:
         events: list[Event] = [
             *self._gaps.values(),
             *self._refused.values(),
+            *self._stale.values(),
             *self._states.values(),
         ]
         self._gaps = {}
         self._refused = {}
+        self._stale = {}
         self._states = {}
         return events
 

@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 
 from feedhandler._core.allowance import traits_of
 from feedhandler._core.breaker import CircuitBreaker
+from feedhandler._core.coverage import Coverage, CoverageLedger
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.reading import BookReading
 from feedhandler._core.spread import spread
@@ -128,6 +129,7 @@ class Feed:
             gate=gate,
             admit=admit,
         )
+        self._coverage = CoverageLedger()
         self._legs: list[Leg] = []
         self._leaving: list[Leg] = []  # that nothing is wanted of, until they have closed
         self._not_running: list[Leg] = []
@@ -272,6 +274,11 @@ class Feed:
         legs = [leg.statistics() for leg in (*self._legs, *self._leaving)]
         return reduce(FeedStatistics.merged, legs, self._past)
 
+    def coverage(self) -> dict[str, Coverage]:
+        """For each order book that has come: how long, and for how many messages, it could be
+        trusted; of what was received, whatever the reader has read."""
+        return self._coverage.coverage(self._clock.time_ns())
+
     def subscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols as well; they are asked for at once, and after each reconnect.
 
@@ -400,6 +407,9 @@ class Feed:
     def _note_books(self) -> None:
         if self._main.reading is None and any(leg.has_books for leg in self._legs):
             self._main.reading = BookReading()
+        if self._main.reading is not None:
+            for leg in self._legs:
+                leg.ledger = self._coverage
 
     def _book_image(self, symbol: str) -> BookSnapshot | None:
         if len(self._legs) == 1:
