@@ -306,10 +306,8 @@ class Connection:
 
     async def _keep_alive(self, dialect: KeepAlive) -> None:
         """Say what the venue wants to hear, at its interval, also while nobody reads."""
-        due = self.opened_at
         while True:
-            due += dialect.every_s
-            await trio.sleep_until(due)
+            await trio.sleep(dialect.every_s)
             await self.send(dialect.message)
 
     def _deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
