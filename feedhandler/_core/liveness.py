@@ -79,8 +79,8 @@ class Liveness:
             return
         pause = now - self._paused_at
         self._paused_at = None
-        self._frame += pause
         self._message += pause
+        self._frame += pause
         self._data += pause
         self._pong += pause
 

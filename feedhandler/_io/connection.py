@@ -306,8 +306,11 @@ class Connection:
 
     async def _keep_alive(self, dialect: KeepAlive) -> None:
         """Say what the venue wants to hear, at its interval, also while nobody reads."""
+        due = self.opened_at
         while True:
-            await trio.sleep(dialect.every_s)
+            # Its turn may come late; the next one is not late for that, nor are many sent at once.
+            due = max(due + dialect.every_s, trio.current_time())
+            await trio.sleep_until(due)
             await self.send(dialect.message)
 
     def _deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:

@@ -85,7 +85,7 @@ class SubscriptionKeeper:
         self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
         self._book.want(wanted)
         self._per_message = traits_of(venue).limits.per_message
-        self._sending = False
+        self._sending = self._all_sent = False
         self._changed = trio.Event()
         # of a symbol's book, or of its other data
         self._rhythm: Rhythm[tuple[str, bool]] = Rhythm(
@@ -124,8 +124,8 @@ class SubscriptionKeeper:
 
     @property
     def asking(self) -> bool:
-        """Whether requests are still on their way out: the venue's pace may make that long."""
-        return self._sending or self._book.unasked
+        """Whether not all was asked for once on this connection: the pace may make that long."""
+        return self._book.unasked or (self._sending and not self._all_sent)
 
     def fork(self, session: Session, desk: SnapshotDesk | None) -> SubscriptionKeeper:
         """One for a second connection, which wants the same, has asked for nothing, and gives no
@@ -152,6 +152,7 @@ class SubscriptionKeeper:
     def reset(self, session: Session) -> None:
         """A new connection: nothing was asked for on it, and nothing is silent yet."""
         self._session = session
+        self._all_sent = False
         self._ladder.reset()
         self._book.reset()
         self._rhythm.reset()
@@ -245,6 +246,7 @@ class SubscriptionKeeper:
                 await connection.send(message)
         finally:
             self._sending = False
+        self._all_sent = self._all_sent or not self._book.unasked
         sent_at = trio.current_time()
         if sent_at > now:
             self._book.sent(request, asked_at=now, now=sent_at)

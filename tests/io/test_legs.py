@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -32,6 +33,7 @@ from feedhandler import (
     Trust,
     open_feed,
 )
+from feedhandler.abc import Subscription
 from feedhandler.traits import Limits, VenueTraits
 from feedhandler_testing import (
     FailureMode,
@@ -615,3 +617,96 @@ async def test_a_leg_that_has_given_up_is_not_closed_once_more(
         waiting(feed)
     assert states(waiting(feed), 1) == []
     assert feed.state is S.CLOSED
+
+
+async def test_the_coverage_of_a_book_is_that_of_its_own_leg(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    for symbol in "AB":
+        server.books[symbol] = MockBook.drawn(symbol, Random(symbol))
+    async with open_spread(server, "AB", limit=1, channels=["book"], config=NO_RETRY) as feed:
+        homes = await settled(server)
+        await give_up(server, homes["B"])
+        await trio.sleep(10)
+        told = feed.coverage()
+        assert told["A"].seconds[Trust.STALE] == 0
+        assert told["A"].seconds[Trust.VERIFIED] > 10
+        assert told["B"].seconds[Trust.STALE] > 10
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_whatever_is_subscribed_lost_and_rolled_over_the_limit_holds(
+    autojump_clock: MockClock, seed: int
+) -> None:
+    rng = Random(seed)
+    limit = rng.choice([1, 2, 3, 5])
+    most = 0
+
+    class Watcher:
+        def happened(self, attempt: int, event: str) -> None:
+            nonlocal most
+            for connection in server.connections.values():
+                count = len(connection.subscriptions) + len(connection.book_subscriptions)
+                most = max(most, count)
+
+        def sent(self, attempt: int, message: dict[str, Any], *, intact: bool) -> None: ...
+
+        def requested(self, attempt: int, kind: str, symbols: Sequence[str]) -> None: ...
+
+        def fired(self, placed: object, attempt: int) -> None: ...
+
+        def removed(self, placed: object) -> None: ...
+
+    config = FeedConfig(
+        backoff=BackoffConfig(max_retries=0), breaker=None, ack_deadline_s=1.0,
+        rollover_overlap_s=1.0,
+    )  # fmt: skip
+    traits = VenueTraits(limits=Limits(subscriptions=limit, per_message=3, messages_per_s=20))
+    async with MockWebSocketServer(seed=seed) as server:
+        server.observer = Watcher()
+        market = PriceVenue(server.url, dial=server.dial, traits=traits)
+        wanted = {Subscription("price", "A")}
+        async with open_feed(
+            market, ["A"], config=config, clock=VirtualClock(), rng=Random(seed)
+        ) as feed:
+            for _ in range(60):
+                names = rng.sample("ABCDEFGHIJKL", rng.randint(1, 4))
+                channel = rng.choice(["price", "book"])
+                these = {Subscription(channel, name) for name in names}
+                for name in names:
+                    server.books.setdefault(name, MockBook.drawn(name, Random(name)))
+                alive = list(server.connections.values())
+                match rng.randrange(6):
+                    case 0 | 1:
+                        feed.subscribe(names, channels=[channel])
+                        wanted |= these
+                    case 2 | 3:
+                        feed.unsubscribe(names, channels=[channel])
+                        wanted -= these
+                    case 4 if alive:
+                        rng.choice(alive).drop()
+                    case 5 if alive:
+                        with contextlib.suppress(trio.ClosedResourceError):
+                            await rng.choice(alive).send(NOTICE)
+                    case _:
+                        pass
+                waiting(feed)
+                await trio.sleep(rng.choice([0.0, 0.01, 0.5, 3.0]))
+            await trio.sleep(60)
+            assert feed.subscriptions.wanted == wanted
+            assert feed.subscriptions.confirmed == wanted
+            sent = [
+                Subscription(channel, symbol)
+                for connection in server.connections.values()
+                for channel, has in (
+                    ("price", connection.subscriptions), ("book", connection.book_subscriptions),
+                )
+                for symbol in has
+            ]  # fmt: skip
+            assert sorted(sent, key=str) == sorted(wanted, key=str), "each once"
+            assert len(server.connections) == len(feed.legs)
+            assert (
+                all(len(leg.subscriptions.wanted) > 0 for leg in feed.legs) or len(feed.legs) == 1
+            )
+        assert most == limit, "reached, and never passed"
+        assert server.open_streams == 0
