@@ -106,6 +106,16 @@ class OrderBook:
                 ladder.set(old)
             raise
 
+    def truncate(self, n: int) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
+        """Let go of the levels beyond the best `n` of each side; returns them, bids and asks."""
+        if len(self._bids.prices) <= n and len(self._asks.prices) <= n:
+            return (), ()
+        gone = tuple(islice(self.bids(), n, None)), tuple(islice(self.asks(), n, None))
+        for ladder, levels in zip((self._bids, self._asks), gone, strict=True):
+            for level in levels:
+                ladder.set(Level(level.price, Decimal(0)))
+        return gone
+
     # --- reading it ---
 
     @property
