@@ -83,6 +83,7 @@ class MockWebSocketConnection:
         self._time_ns = time_ns
         self._unsaid = False
         self._idle = trio.CancelScope()
+        self._heard = trio.Event()
         self._board = board
         self._compressed = compressed
         self._on_sent = on_sent
@@ -520,7 +521,12 @@ class MockWebSocketConnection:
                 await trio.sleep(interval_s)
                 await self.answer([{"type": "heartbeat"}])
 
+    async def wait_heard(self) -> None:
+        """Wait until the client has sent a message."""
+        await self._heard.wait()
+
     def _has_heard(self) -> None:
+        self._heard.set()
         idle_s = self.dialect.means.idle_s
         if idle_s is not None:
             self._idle.deadline = trio.current_time() + idle_s

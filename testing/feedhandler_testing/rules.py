@@ -16,6 +16,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import takewhile
 from typing import ClassVar
 
 from attrs import define, field, frozen
@@ -316,7 +317,11 @@ class LossAnnounced(Rule):
         pending = self._pending.get(symbol, {})
         gaps = self._gaps.get(symbol, [])
         begun = symbol in self._begun
-        for lost in [n for n in pending if n < number]:
+        if self.contract.means.numbered_trades:
+            before = [n for n in pending if n < number]
+        else:  # in the order in which they were sent
+            before = [*takewhile(lambda n: n != number, pending)] if number in pending else []
+        for lost in before:
             intact = pending.pop(lost)
             if any(first <= lost <= last for first, last in gaps):
                 continue
