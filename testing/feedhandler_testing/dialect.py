@@ -11,6 +11,8 @@ Beside price, snapshot, delta, subscribed, unsubscribed and error, the plain mes
   of the book;
 - ``{"type": "hello"}``, said when a connection begins; ``{"type": "heartbeat"}``, every
   `Means.heartbeat_s`; ``{"type": "reconnect", "reason"}``, the notice; ``{"type": "ping", "id"}``;
+- a snapshot that is made out of a recording has ``"raw"``: the venue's own number of the book's
+  last message (or `None`), which then is to be written, and not one made of ``"sequence"``;
 - ``{"type": "pong", …}`` and ``{"type": "result", …}``, the answers to a client's ``ping`` and
   ``call``, with all that the request had.
 """
@@ -22,7 +24,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -42,6 +44,7 @@ __all__ = [
     "Listing",
     "Means",
     "PlainDialect",
+    "StampedSession",
     "UpdateIds",
     "added",
     "dialect_by_name",
@@ -147,6 +150,16 @@ class DialectSession(Protocol):
         with stamps gives exactly one. Raises nothing for a field with a value that can't be.
         """
         ...
+
+
+@runtime_checkable
+class StampedSession(DialectSession, Protocol):
+    """One whose messages are counted on each connection, and that can read the count: for the play
+    of recordings, where something is said that was not recorded."""
+
+    def stamp_of(self, message: str | bytes) -> int | None: ...
+
+    def with_stamp(self, message: str | bytes, stamp: int) -> str | bytes: ...
 
 
 class Dialect(Protocol):
@@ -308,7 +321,7 @@ _FIELDS = frozenset(
     {
         "type", "symbol", "price", "size", "side", "sequence", "time", "stamp", "bids", "asks",
         "checksum", "bid", "bid_size", "ask", "ask_size", "channel", "symbols", "message", "reason",
-        "id",
+        "id", "raw",
     }
 )  # fmt: skip
 
