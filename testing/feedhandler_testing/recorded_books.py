@@ -20,7 +20,7 @@ from feedhandler.errors import DecodeError
 from feedhandler.model import Level
 from feedhandler.recording import Record
 from feedhandler_testing.books import MockBook
-from feedhandler_testing.dialect import Dialect
+from feedhandler_testing.dialect import Dialect, PlainDialect
 
 __all__ = ["RecordedBooks"]
 
@@ -66,6 +66,8 @@ class RecordedBooks:
         book = MockBook(symbol, _sizes(image.bids), _sizes(image.asks))
         book.time_ns = image.venue_time_ns or image.recv_ns
         book.checksum_of = self._dialect.checksum
+        if isinstance(self._dialect, PlainDialect):
+            return {**book.snapshot(), "sequence": image.sequence}
         return {**book.snapshot(), "raw": image.sequence}
 
 
