@@ -69,7 +69,8 @@ class Means:
     can't act. `numbered_trades`: a trade that is missing, late or there twice can be told by its
     number (or that of its message). `verifiable_books`: the same of its books. `numbered_books`: an
     event of a book has the venue's own number, which `Dialect.book_number()` understands; other
-    books are known by their levels. `per_connection`: its numbers are those of a connection's
+    books are known by their levels. `dated_snapshots`: a snapshot says which message of the book it
+    stands for, so that one that is too old can be told. `per_connection`: its numbers are those of a connection's
     messages, so what is missing may be of any symbol. `first_stamp` is the first such number,
     which each message then has as ``stamp``. `time_unit_ns` is how exact its times are.
 
@@ -82,6 +83,7 @@ class Means:
     numbered_trades: bool = True
     verifiable_books: bool = True
     numbered_books: bool = True
+    dated_snapshots: bool = True
     per_connection: bool = False
     first_stamp: int | None = None
     time_unit_ns: int = 1
