@@ -92,7 +92,7 @@ class BinanceSpotDialect:
             return HttpResponse(400, _JSON, b'{"code":-1121,"msg":"Invalid symbol."}')
         limit = request["limit"]
         depth = {
-            "lastUpdateId": _ids(message["symbol"]).last(message["sequence"]),
+            "lastUpdateId": _last_of(message),
             "bids": message["bids"][:limit],
             "asks": message["asks"][:limit],
         }
@@ -105,6 +105,11 @@ class BinanceSpotDialect:
 def _ids(symbol: str) -> UpdateIds:
     # Far from each other, as they are at the venue: a snapshot of another symbol never fits.
     return UpdateIds(base=zlib.crc32(symbol.encode()) * 10_000)
+
+
+def _last_of(message: Mapping[str, Any]) -> int:
+    raw: int | None = message.get("raw")
+    return _ids(message["symbol"]).last(message["sequence"]) if raw is None else raw
 
 
 def _instrument(symbol: str, theirs: str) -> dict[str, Any]:
