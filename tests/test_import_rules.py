@@ -31,6 +31,8 @@ P  _core.liveness
 P  book
 P  _core.subscriptions
 P  _core.ladder
+P  _core.rhythm
+P  _core.coverage
 P  _core.construct
 P  _core.sequence
 P  _core.validators
