@@ -14,6 +14,7 @@ from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.coverage import Coverage, CoverageLedger
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.feed_books import FeedBooks
+from feedhandler._core.fetching import is_final
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.reading import BookReading
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
@@ -21,7 +22,7 @@ from feedhandler._core.tape import Tape
 from feedhandler._io.connection import Batch, Connection, Endpoint
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.outbox import Outbox
-from feedhandler._io.snapshots import Answered, Gate, SnapshotDesk, decode_snapshot, is_final
+from feedhandler._io.snapshots import Answered, Gate, SnapshotDesk, decode_snapshot
 from feedhandler._io.subscriptions import (
     FeedSubscriptions,
     SubscriptionKeeper,

@@ -6,6 +6,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from feedhandler_testing.at_venue import (
+        at_venue,
+    )
     from feedhandler_testing.board import (
         FaultNeverFired,
         Injection,
@@ -160,6 +163,11 @@ if TYPE_CHECKING:
     from feedhandler_testing.proxy import (
         FaultProxy,
     )
+    from feedhandler_testing.replay import (
+        LoadedRecording,
+        Planted,
+        ReplayServer,
+    )
     from feedhandler_testing.report import (
         render_report,
         write_report,
@@ -290,6 +298,7 @@ else:
         "LimitData": "faults",
         "Link": "link",
         "Listing": "dialect",
+        "LoadedRecording": "replay",
         "LongControl": "faults",
         "LostAck": "faults",
         "MalformedData": "failure",
@@ -319,6 +328,7 @@ else:
         "Pings": "faults",
         "PlacedFault": "board",
         "PlainDialect": "dialect",
+        "Planted": "replay",
         "PriceSource": "prices",
         "RULES": "rules",
         "Refusal": "failure",
@@ -328,6 +338,7 @@ else:
         "Rejection": "failure",
         "Reorder": "faults",
         "Repair": "scenario",
+        "ReplayServer": "replay",
         "ReservedBits": "faults",
         "Reset": "faults",
         "RestCall": "faults",
@@ -367,6 +378,7 @@ else:
         "WrongChecksum": "faults",
         "WrongOpcode": "faults",
         "WrongType": "faults",
+        "at_venue": "at_venue",
         "dialect_by_name": "dialect",
         "load_scenario": "scenario_files",
         "memory_network": "streams",
@@ -470,6 +482,7 @@ __all__ = [
     "LimitData",
     "Link",
     "Listing",
+    "LoadedRecording",
     "LongControl",
     "LostAck",
     "MalformedData",
@@ -499,6 +512,7 @@ __all__ = [
     "Pings",
     "PlacedFault",
     "PlainDialect",
+    "Planted",
     "PriceSource",
     "Refusal",
     "Refuse",
@@ -507,6 +521,7 @@ __all__ = [
     "Rejection",
     "Reorder",
     "Repair",
+    "ReplayServer",
     "ReservedBits",
     "Reset",
     "RestCall",
@@ -546,6 +561,7 @@ __all__ = [
     "WrongChecksum",
     "WrongOpcode",
     "WrongType",
+    "at_venue",
     "dialect_by_name",
     "load_scenario",
     "memory_network",

@@ -81,7 +81,9 @@ class MockWebSocketConnection:
         self.app_pongs: set[object] = set()
         self._stamp = dialect.means.first_stamp
         self._time_ns = time_ns
+        self._unsaid = False
         self._idle = trio.CancelScope()
+        self._heard = trio.Event()
         self._board = board
         self._compressed = compressed
         self._on_sent = on_sent
@@ -167,7 +169,7 @@ class MockWebSocketConnection:
         if not self._board.has("message"):
             return [(message, None)]
         outgoing: list[_Outgoing] = []
-        sent = False
+        sent = self._unsaid = False
         passing = self._board.messages(self, message)
         for item in passing if self.plain else self._restamped(message, passing):
             if isinstance(item, Later):
@@ -176,7 +178,7 @@ class MockWebSocketConnection:
             else:
                 outgoing.append((item, None))
                 sent |= isinstance(item, dict) and item.get("sequence") == message.get("sequence")
-        if not sent and self._on_sent is not None:
+        if not (sent or self._unsaid) and self._on_sent is not None:
             self._on_sent(self, message, False)
         return outgoing
 
@@ -274,6 +276,7 @@ class MockWebSocketConnection:
         """The venue has never said this: what it says next has its number."""
         if self._stamp is not None and message.get("stamp") == self._stamp - 1:
             self._stamp -= 1
+            self._unsaid = True
 
     def _restamped(
         self, message: Mapping[str, Any], items: Sequence[Payload | Later]
@@ -518,7 +521,12 @@ class MockWebSocketConnection:
                 await trio.sleep(interval_s)
                 await self.answer([{"type": "heartbeat"}])
 
+    async def wait_heard(self) -> None:
+        """Wait until the client has sent a message."""
+        await self._heard.wait()
+
     def _has_heard(self) -> None:
+        self._heard.set()
         idle_s = self.dialect.means.idle_s
         if idle_s is not None:
             self._idle.deadline = trio.current_time() + idle_s

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import field, frozen
 
-from feedhandler.abc import HttpResponse, Venue
+from feedhandler.abc import HttpResponse, ListedVenue, Venue
 from feedhandler.errors import ConfigError, UsageError
 from feedhandler.venues.price import PriceVenue
 from feedhandler_testing.prices import encode_message
@@ -45,6 +45,7 @@ __all__ = [
     "UpdateIds",
     "added",
     "dialect_by_name",
+    "listed",
     "respelled",
 ]
 
@@ -321,6 +322,19 @@ def added(message: Mapping[str, Any]) -> dict[str, Any]:
 _MARKS: Mapping[str, str | int] = MappingProxyType(
     {"price": "987654321.125", "size": "876543219.125", "sequence": 765432198}
 )
+
+
+def listed(venue: Venue, server: MockWebSocketServer) -> Venue:
+    """`venue`, with the list of instruments as `server` gives it over REST, where it needs one."""
+    if not isinstance(venue, ListedVenue):
+        return venue
+    bodies = []
+    for url in venue.instrument_urls():
+        request = server.dialect.rest_request(url, server.listing)
+        if request is None:
+            raise UsageError(f"the dialect {server.dialect.name!r} has nothing at {url}")
+        bodies.append(server.dialect.rest_answer(request, None, server.listing).body)
+    return venue.with_instruments(venue.parse_instruments(bodies))
 
 
 def respelled(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import takewhile
 from typing import ClassVar
 
 from attrs import define, field, frozen
@@ -221,7 +222,8 @@ class InOrder(Rule):
                 self._ever_tainted = True  # a gap may have been told for a number that was changed
                 self._lost_to.clear()
             case Lost(symbol=str(lost), last=int(to), of_book=False) if not self._ever_tainted:
-                self._lost_to[lost] = max(to, self._lost_to.get(lost, 0))
+                if not self.contract.means.per_connection:
+                    self._lost_to[lost] = max(to, self._lost_to.get(lost, 0))
             case Delivered() if not self._taint.covers(record, self.contract.began_ns):
                 yield from self._published(record.symbol, record.number)
 
@@ -315,7 +317,11 @@ class LossAnnounced(Rule):
         pending = self._pending.get(symbol, {})
         gaps = self._gaps.get(symbol, [])
         begun = symbol in self._begun
-        for lost in [n for n in pending if n < number]:
+        if self.contract.means.numbered_trades:
+            before = [n for n in pending if n < number]
+        else:  # in the order in which they were sent
+            before = [*takewhile(lambda n: n != number, pending)] if number in pending else []
+        for lost in before:
             intact = pending.pop(lost)
             if any(first <= lost <= last for first, last in gaps):
                 continue
