@@ -178,23 +178,25 @@ class KrakenV1Session:
         symbol = self._pairs.known(pair)
         if symbol is None or not name.startswith("book-"):
             return None
-        check: int | None = None
         asks, bids, text = body.as_, body.bs, last.c
-        is_snapshot = asks is not None and bids is not None and last is body and text is None
+        is_snapshot = asks is not None and bids is not None
         if asks is None or bids is None:
             asks, bids = body.a or last.a, body.b or last.b
-            if text is None or not (text.isdecimal() and len(text) < 11):
+            # Two bodies are asks and then bids, and only the last one has the checksum.
+            if (
+                not (asks or bids)
+                or text is None
+                or not (text.isdecimal() and len(text) < 11)
+                or (last is not body and (body.b or last.a or body.c is not None))
+            ):
                 return None
-            if last is not body and (body.b or last.a or body.c is not None):
-                return None
-            check = int(text)
-        elif not is_snapshot:
+        elif last is not body or text is not None:
             return None
         return self._pairs.take(
             symbol,
             [Level(entry[0], entry[1]) for entry in bids],
             [Level(entry[0], entry[1]) for entry in asks],
-            check,
+            None if text is None else int(text),
             is_snapshot=is_snapshot,
             time_ns=None,
             recv_ns=recv_ns,
