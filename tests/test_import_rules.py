@@ -57,6 +57,17 @@ P  instruments
 P  venues.price_book
 P  venues.price
 P  venues.coinbase
+P  venues.kraken_market
+P  venues.kraken_pairs
+P  venues.kraken_wire
+P  venues.kraken_data
+P  venues.kraken
+P  venues.kraken_v1_wire
+P  venues.kraken_v1
+P  venues.bitfinex_market
+P  venues.bitfinex_books
+P  venues.bitfinex_data
+P  venues.bitfinex
 P  venues
 P  observe
 S  _io
