@@ -80,6 +80,7 @@ from feedhandler.errors import (
 )
 from feedhandler.handler import FeedHandler, open_feed
 from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
+from feedhandler.listing import load_instruments
 from feedhandler.model import (
     BookDelta,
     BookSnapshot,
@@ -200,6 +201,7 @@ __all__ = [
     "canonical_symbol",
     "dial_tcp",
     "feed_config_from_mapping",
+    "load_instruments",
     "open_feed",
     "venue_by_name",
 ]

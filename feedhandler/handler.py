@@ -17,10 +17,12 @@ from feedhandler._io.dial import dial_tcp
 from feedhandler._io.feed import Feed
 from feedhandler._io.iteration import Iteration, Unbatched
 from feedhandler._io.nursery import open_plain_nursery
+from feedhandler._io.rest import HttpxFetcher
 from feedhandler._io.subscriptions import check_subscriptions
-from feedhandler.abc import Clock, TokenProvider, Venue
+from feedhandler.abc import Clock, Fetcher, ListedVenue, TokenProvider, Venue
 from feedhandler.config import FeedConfig
 from feedhandler.errors import ConfigError, FailureKind, FeedError, SlowConsumer, UsageError
+from feedhandler.listing import load_instruments
 from feedhandler.model import Event
 
 __all__ = ["FeedHandler", "open_feed"]
@@ -44,7 +46,8 @@ class FeedHandler(Unbatched[Event]):
     were read to the end are forgotten.
 
     `clock` stamps events; `rng` draws jitter, masks and keys (default: the operating system's), and
-    each feed gets a generator of its own, forked from it. Leaving the block closes the connections
+    each feed gets a generator of its own, forked from it. `fetch` is the way to REST for venues
+    that have none of their own (default: httpx). Leaving the block closes the connections
     politely; leaving it with an exception or a cancellation drops them at once, and the exception
     leaves as it was. Either way nothing runs afterwards.
     """
@@ -56,12 +59,14 @@ class FeedHandler(Unbatched[Event]):
         policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES,
         clock: Clock | None = None,
         rng: Random | None = None,
+        fetch: Fetcher | None = None,
     ) -> None:
         super().__init__()
         self._config = config or FeedConfig()
         self._policies = policies
         self._clock = clock or SystemClock()
         self._rng = rng or SystemRandom()
+        self._fetch = fetch
         self._feeds: list[Feed] = []
         self._running: set[Feed] = set()
         self._exit = contextlib.AsyncExitStack()
@@ -79,6 +84,9 @@ class FeedHandler(Unbatched[Event]):
     async def __aenter__(self) -> FeedHandler:
         if self._nursery is not None:
             raise UsageError("this handler was used already; make a new FeedHandler()")
+        if self._fetch is None:
+            # Entered before the nursery, so that it is open as long as any feed runs.
+            self._fetch = await self._exit.enter_async_context(HttpxFetcher(clock=self._clock))
         self._nursery = await self._exit.enter_async_context(open_plain_nursery())
         return self
 
@@ -234,6 +242,7 @@ async def open_feed(
     ssl_context: ssl.SSLContext | None = None,
     clock: Clock | None = None,
     rng: Random | None = None,
+    fetch: Fetcher | None = None,
 ) -> AsyncIterator[Feed]:
     """A feed of `symbols` from `venue`, for as long as the block lasts.
 
@@ -245,12 +254,18 @@ async def open_feed(
 
     It connects in the background, and connects again when the connection is lost. `channels` are
     some of `venue.channels` (default: its first); `config` holds every setting. `token` is a
-    bearer token, or an async function that gives one and is asked anew before each attempt.
+    bearer token, or an async function that gives one and is asked anew before each attempt. A venue
+    that needs the list of its instruments, and has none yet, gets it first (`load_instruments()`,
+    which also keeps it in a file); REST goes through the venue's own `fetch`, or `fetch`, or httpx.
 
     Raises `ConfigError` before anything is connected. An exception of the block leaves it as it
     was and never causes a reconnect; cancelling it drops the connection at once.
     """
-    async with FeedHandler(config=config, policies=policies, clock=clock, rng=rng) as handler:
+    if isinstance(venue, ListedVenue) and venue.instruments is None:
+        venue = await load_instruments(venue, fetch=fetch, clock=clock, rng=rng)
+    async with FeedHandler(
+        config=config, policies=policies, clock=clock, rng=rng, fetch=fetch
+    ) as handler:
         yield handler.add(
             venue, symbols, channels=channels, token=token, headers=headers,
             ssl_context=ssl_context,

@@ -80,6 +80,7 @@ S  _io.feed
 S  recording
 S  client
 S  circuit
+S  listing
 S  handler
 S  feedhandler
 S  cli.*

@@ -15,6 +15,7 @@ from feedhandler._io.nursery import open_plain_nursery
 from feedhandler._io.snapshots import SnapshotDesk
 from feedhandler.abc import (
     BookVenue,
+    ListedVenue,
     RequestingSession,
     Session,
     Subscribed,
@@ -23,7 +24,7 @@ from feedhandler.abc import (
     Venue,
 )
 from feedhandler.config import FeedConfig
-from feedhandler.errors import ConfigError
+from feedhandler.errors import ConfigError, UsageError
 from feedhandler.model import BookDelta, BookSnapshot, Event, PriceUpdate, Quote, Trade
 
 __all__ = ["FeedSubscriptions", "SubscriptionKeeper", "check_subscriptions"]
@@ -268,7 +269,11 @@ class SubscriptionKeeper:
 def check_subscriptions(
     venue: Venue, symbols: Iterable[str], channels: Sequence[str] | None
 ) -> list[Subscription]:
-    """The subscriptions that are meant; `ConfigError` where that cannot be."""
+    """The subscriptions that are meant; `ConfigError` where that cannot be.
+
+    Where the venue has a list of instruments, it has to have been loaded (else `UsageError`), and
+    to have all of `symbols`.
+    """
     if isinstance(symbols, str):
         raise ConfigError(
             "symbols", symbols, "must be a collection of symbols", mend=f"use [{symbols!r}]"
@@ -294,4 +299,12 @@ def check_subscriptions(
                 "channels", channel, f"{venue.name} has no such channel",
                 mend=f"use some of {known}",
             )  # fmt: skip
+    if isinstance(venue, ListedVenue):
+        if venue.instruments is None:
+            raise UsageError(
+                f"{venue.name} needs the list of its instruments first: "
+                "`venue = await load_instruments(venue)`"
+            )
+        for symbol in wanted:
+            venue.instruments.by_symbol(str(symbol))
     return [Subscription(c, str(s)) for c in channels or known[:1] for s in wanted]
