@@ -49,9 +49,12 @@ P  _core.inflate
 P  codec
 P  _core.levels
 P  instruments
+P  _core.fields
 P  venues.price_book
 P  venues.price
 P  venues.coinbase
+P  venues.bybit_data
+P  venues.bybit_list
 P  venues.bybit
 P  venues.okx
 P  venues.deribit
