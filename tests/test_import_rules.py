@@ -56,7 +56,13 @@ P  venues.coinbase
 P  venues.bybit_data
 P  venues.bybit_list
 P  venues.bybit
+P  venues.okx_book
+P  venues.okx_data
+P  venues.okx_list
 P  venues.okx
+P  venues.deribit_book
+P  venues.deribit_data
+P  venues.deribit_list
 P  venues.deribit
 P  venues
 P  observe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ from feedhandler.codec import (
     MAX_AMOUNT,
     MIN_AMOUNT,
     REFUSALS,
+    FastDecoder,
     are_plain,
     check_amount,
     parse_amount,
@@ -22,6 +23,7 @@ from feedhandler.instruments import Instruments
 
 __all__ = [
     "MS",
+    "NumberReader",
     "Problems",
     "SymbolNames",
     "are_amounts",
@@ -115,6 +117,24 @@ class Problems:
         """Raises `DecodeError` where something was found."""
         if self.found:
             raise DecodeError(venue, raw, self.found)
+
+
+class NumberReader(Generic[T]):
+    """Decodes messages whose amounts are JSON numbers into the attrs class `kind`.
+
+    There they are fields of type `Any`, so that a string is seen to be none: those with a point or
+    an exponent come as `Decimal`s of their digits (or, the slow way, as their text, which is a
+    `str` of another type), whole ones as `int`s.
+    """
+
+    def __init__(self, kind: type[T], venue: str) -> None:
+        self._fast = msgspec.json.Decoder(kind, float_hook=Decimal).decode
+        self._strict = FastDecoder(kind, venue=venue)
+
+    def __call__(self, message: str | bytes) -> T:
+        """Raises `DecodeError`."""
+        found = plain(self._fast, message, guarded=False)
+        return self._strict.decode_strictly(message) if found is None else found
 
 
 class SymbolNames:

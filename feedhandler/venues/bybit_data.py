@@ -137,12 +137,11 @@ class BybitData:
         self, topic: str, name: str, symbol: str, message: str | bytes, recv_ns: int, epoch: int
     ) -> list[Event | Control]:
         decoded = self._fills.decode(message)
-        if decoded.topic != topic:
-            raise _other(self._venue, message, "$.topic")
         items: list[Event | Control] = []
         for fill in decoded.data:
-            if not (fill.s == name and are_amounts(fill.p, fill.v) and fill.T >= 0):
-                raise self._wrong_fill(decoded.data, name, message)
+            right = fill.s == name and decoded.topic == topic
+            if not (right and are_amounts(fill.p, fill.v) and 0 <= fill.T < 2**53):
+                raise self._wrong_fills(decoded, topic, name, message)
             trade: Any = _Trade(
                 symbol, fill.p, fill.v, _SIDES[fill.S], fill.i, None, fill.T * MS,
                 recv_ns, self._venue, epoch,
@@ -151,10 +150,12 @@ class BybitData:
             items.append(trade)
         return items
 
-    def _wrong_fill(self, fills: list[_Fill], name: str, message: str | bytes) -> DecodeError:
+    def _wrong_fills(
+        self, fills: _Fills, topic: str, name: str, message: str | bytes
+    ) -> DecodeError:
         problems = Problems()
-        for i, fill in enumerate(fills):
-            if fill.s != name:
+        for i, fill in enumerate(fills.data):
+            if fill.s != name or fills.topic != topic:
                 problems.add(f"$.data[{i}].s", "another symbol than the topic's")
             problems.count(fill.T, f"$.data[{i}].T")
             problems.amount(fill.p, f"$.data[{i}].p")
@@ -198,11 +199,11 @@ class BybitData:
 
     def _top(self, book: BookMessage, symbol: str) -> list[Event | Control]:
         """Level 1: a snapshot, or what has changed of one, as it was sent before 2025."""
+        if book.is_snapshot:
+            self._sides[symbol] = [(None, None), (None, None)]
         sides = self._sides.get(symbol)
-        if book.is_snapshot or sides is None:
-            if not book.is_snapshot:
-                return [Ignored("top of the book before its snapshot")]
-            sides = self._sides[symbol] = [(None, None), (None, None)]
+        if sides is None:
+            return [Ignored("top of the book before its snapshot")]
         for i, levels in enumerate((book.bids, book.asks)):
             for price, size in levels:
                 if size:
@@ -256,7 +257,3 @@ class BybitData:
                 problems=problems.found,
             )  # fmt: skip
         return DecodeError(self._venue, message, problems.found)
-
-
-def _other(venue: str, message: str | bytes, path: str) -> DecodeError:
-    return DecodeError(venue, message, [(path, "occurs twice")])
