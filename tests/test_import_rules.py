@@ -54,6 +54,7 @@ P  _core.inflate
 P  codec
 P  _core.levels
 P  instruments
+P  _core.fields
 P  venues.price_book
 P  venues.price
 P  venues.coinbase
@@ -68,6 +69,17 @@ P  venues.bitfinex_market
 P  venues.bitfinex_books
 P  venues.bitfinex_data
 P  venues.bitfinex
+P  venues.bybit_data
+P  venues.bybit_list
+P  venues.bybit
+P  venues.okx_book
+P  venues.okx_data
+P  venues.okx_list
+P  venues.okx
+P  venues.deribit_book
+P  venues.deribit_data
+P  venues.deribit_list
+P  venues.deribit
 P  venues
 P  observe
 S  _io

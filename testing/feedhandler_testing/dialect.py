@@ -278,7 +278,10 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
+        "bybit": f"{_VENUES}.bybit:BybitDialect",
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
+        "deribit": f"{_VENUES}.deribit:DeribitDialect",
+        "okx": f"{_VENUES}.okx:OKXDialect",
         "price": "feedhandler_testing.dialect:PlainDialect",
     }
 )
