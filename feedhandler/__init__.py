@@ -21,6 +21,7 @@ from feedhandler._io.connection import Batch
 from feedhandler._io.dial import dial_tcp
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.feed import Feed
+from feedhandler._io.rest import HttpxFetcher
 from feedhandler._io.subscriptions import FeedSubscriptions
 from feedhandler.book import BookTop, OrderBook
 from feedhandler.circuit import CircuitBreakerClient
@@ -36,6 +37,7 @@ from feedhandler.config import (
 )
 from feedhandler.errors import (
     AlreadyConnected,
+    AnswerTooLarge,
     AuthenticationFailed,
     BookError,
     BookTooDeep,
@@ -73,9 +75,11 @@ from feedhandler.errors import (
     StaleConnection,
     SubscriptionRefused,
     TlsFailed,
+    UnknownSymbol,
     UsageError,
 )
 from feedhandler.handler import FeedHandler, open_feed
+from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
 from feedhandler.model import (
     BookDelta,
     BookSnapshot,
@@ -103,6 +107,7 @@ __all__ = [
     "DEFAULT_POLICIES",
     "TRANSITIONS",
     "AlreadyConnected",
+    "AnswerTooLarge",
     "AuthenticationFailed",
     "BackoffConfig",
     "Batch",
@@ -153,7 +158,11 @@ __all__ = [
     "HandshakeRejected",
     "HandshakeTimeout",
     "Histogram",
+    "HttpxFetcher",
     "IllegalTransition",
+    "Instrument",
+    "InstrumentKind",
+    "Instruments",
     "InvalidToken",
     "Level",
     "MalformedBurst",
@@ -185,8 +194,10 @@ __all__ = [
     "Trade",
     "Transition",
     "Trust",
+    "UnknownSymbol",
     "UsageError",
     "WebSocketClient",
+    "canonical_symbol",
     "dial_tcp",
     "feed_config_from_mapping",
     "open_feed",
