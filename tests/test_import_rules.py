@@ -53,6 +53,11 @@ P  instruments
 P  venues.price_book
 P  venues.price
 P  venues.coinbase
+P  venues.binance_listing
+P  venues.binance_wire
+P  venues.binance_session
+P  venues.binance
+P  venues.binance_futures
 P  venues
 P  observe
 S  _io
