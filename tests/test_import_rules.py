@@ -31,6 +31,8 @@ P  _core.liveness
 P  book
 P  _core.subscriptions
 P  _core.ladder
+P  _core.rhythm
+P  _core.coverage
 P  _core.construct
 P  _core.sequence
 P  _core.validators
@@ -83,6 +85,7 @@ S  _io.feed
 S  recording
 S  client
 S  circuit
+S  listing
 S  handler
 S  feedhandler
 S  cli.*
