@@ -47,11 +47,7 @@ _LIMITS = Limits(
 
 @frozen
 class Binance:
-    """Binance's spot market. Symbols are canonical, ``BTC-USDT``.
-
-    Without a list of `instruments` a symbol stands for the venue's name without dashes. With
-    ``timeUnit=MICROSECOND`` in its `url` the venue sends exacter times.
-    """
+    """Binance's spot market. With ``timeUnit=MICROSECOND`` in its `url` it sends exacter times."""
 
     url: str = field(
         default="wss://stream.binance.com:9443/stream", validator=valid_url, repr=redact_url
@@ -107,11 +103,7 @@ class Binance:
 
     @property
     def _naming(self) -> Naming:
-        return Naming(_venue_symbol, self.instruments)
-
-
-def _venue_symbol(symbol: str) -> str:
-    return symbol.replace("-", "").upper()
+        return Naming(self.instruments)
 
 
 def _instrument(listed: Listed) -> Instrument:

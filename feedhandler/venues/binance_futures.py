@@ -52,11 +52,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017  # reads as wh
 
 @frozen
 class BinanceFutures:
-    """Binance's USD-M futures: ``BTC-USDT-PERP``, and dated ones, ``BTC-USDT-20260327``.
-
-    Without a list of `instruments` a symbol stands for the venue's name by its rule: ``BTCUSDT``,
-    ``BTCUSDT_260327``.
-    """
+    """Binance's USD-M futures: ``BTC-USDT-PERP``, and dated ones, ``BTC-USDT-20260327``."""
 
     url: str = field(default=PUBLIC, validator=valid_url, repr=redact_url)
     name: str = field(default="binance_futures", kw_only=True)
@@ -114,14 +110,7 @@ class BinanceFutures:
 
     @property
     def _naming(self) -> Naming:
-        return Naming(_venue_symbol, self.instruments)
-
-
-def _venue_symbol(symbol: str) -> str:
-    base, _, rest = symbol.upper().partition("-")
-    currency, _, contract = rest.partition("-")
-    dated = f"_{contract[2:]}" if contract not in ("", "PERP") else ""
-    return f"{base}{currency}{dated}"
+        return Naming(self.instruments)
 
 
 def _instrument(listed: Listed) -> Instrument:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ _OURS = {theirs: ours for ours, theirs in CHANNELS.items()}
 _FRAME = '{"stream":"'
 _BEGIN = len(_FRAME)
 _SHUTDOWN = "serverShutdown"
+_MAX_ROUTES = 8192  # streams that are remembered
 
 _Trade = twin_of(Trade)
 _Quote = twin_of(Quote)
@@ -46,16 +47,15 @@ _Quote = twin_of(Quote)
 
 @frozen
 class Naming:
-    """What symbols are called: by the venue's list, else by the `rule` that its names follow."""
+    """What symbols are called, by the venue's list of instruments."""
 
-    rule: Callable[[str], str]
-    instruments: Instruments | None = None
+    instruments: Instruments | None
 
     def theirs(self, symbol: str) -> str:
         listed = self.instruments
         if listed is not None and symbol in listed:
             return listed.by_symbol(symbol).venue_symbol
-        return self.rule(symbol)  # one that is not listed the venue refuses in its own words
+        return symbol.replace("-", "")  # one that is not listed, the venue refuses in its own words
 
     def ours(self, theirs: str) -> str | None:
         return None if self.instruments is None else self.instruments.symbols.get(theirs)
@@ -74,12 +74,13 @@ def requests_of(
 
 @frozen
 class _Route:
-    """What a stream's data is: of which channel and symbol, and how the venue writes that."""
+    """What a stream's data is: of which symbol, and channel, if it is one of ours."""
 
     channel: str
     symbol: str
     theirs: str
     is_plain: bool
+    stream: str
 
 
 @frozen
@@ -161,17 +162,19 @@ class BinanceSession:
     def _route(self, name: str) -> _Route | None:
         """What the stream `name` is, if its channel and its symbol are known."""
         symbol, _, stream = name.partition("@")
-        channel, theirs = _OURS.get(stream), symbol.upper()
+        theirs = symbol.upper()
         ours = self._asked.get(theirs) or self._naming.ours(theirs)
-        if channel is None or ours is None:
+        if ours is None or len(self._routes) >= _MAX_ROUTES:
             return None
-        route = _Route(channel, ours, theirs, are_plain((theirs,)))
+        route = _Route(_OURS.get(stream, ""), ours, theirs, are_plain((theirs,)), stream)
         self._routes[name] = route
         return route
 
     def _data(
         self, route: _Route, text: str | bytes, plain: bool, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
+        if not route.channel:
+            return [Ignored(route.stream[:40])]
         wire, theirs = self._wire, route.theirs
         if route.channel == "book":
             depth = wire.depth.fast(text) if plain else None
