@@ -262,6 +262,7 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
+        "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
         "price": "feedhandler_testing.dialect:PlainDialect",
     }
