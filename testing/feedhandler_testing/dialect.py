@@ -69,6 +69,8 @@ class Means:
     messages, so what is missing may be of any symbol. `first_stamp` is the first such number,
     which each message then has as ``stamp``. `time_unit_ns` is how exact its times are.
 
+    With `repeats_last` the delta that a snapshot ends with is applied to it once more.
+
     It says ``heartbeat`` every `heartbeat_s`, pings (in WebSocket) every `ping_s`, and ends a
     connection on which the client has sent no message for `idle_s` (`None`: never). Of clients
     that name one symbol in each request, `split_requests` tells that many may come at once.
@@ -78,6 +80,7 @@ class Means:
     numbered_trades: bool = True
     verifiable_books: bool = True
     numbered_books: bool = True
+    repeats_last: bool = False
     per_connection: bool = False
     first_stamp: int | None = None
     time_unit_ns: int = 1

@@ -2,8 +2,8 @@
 
 Sources: developers.binance.com, "USDS-Margined Futures": *Websocket Market Streams*, *Diff. Book
 Depth Streams*, *How to manage a local order book correctly*, *Order Book* and *Exchange
-Information*, and a recording of 2021-07. Update ids are shared by all symbols, so those of one skip,
-and each depth update names the last id (`pu`) of the one before it.
+Information*, and a recording of 2021-07. Update ids are shared by all symbols, so those of one
+skip, and each depth update names the last id (`pu`) of the one before it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _MEANS = Means(
             "price", "quote", "delta", "subscribed", "unsubscribed", "error", "reconnect", "rest",
         }
     ),
+    repeats_last=True,
     time_unit_ns=1_000_000,
     ping_s=180.0,
 )  # fmt: skip
