@@ -241,6 +241,12 @@ def _whole(value: object, _: type) -> int:
     return value
 
 
+def _truth(value: object, _: type) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, got {_kind(value)}")
+    return value
+
+
 def _literal(value: object, kind: Any) -> Any:
     if value not in kind.__args__ or isinstance(value, bool):
         allowed = ", ".join(map(repr, kind.__args__))
@@ -329,6 +335,7 @@ def _build_converter() -> cattrs.Converter:
     converter.register_structure_hook(Decimal, lambda value, _: parse_amount(value))
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(int, _whole)
+    converter.register_structure_hook(bool, _truth)
     converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_func(_is_enum, _member)
     converter.register_structure_hook_func(

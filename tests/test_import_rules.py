@@ -80,6 +80,11 @@ P  venues.deribit_book
 P  venues.deribit_data
 P  venues.deribit_list
 P  venues.deribit
+P  venues.binance_listing
+P  venues.binance_wire
+P  venues.binance_session
+P  venues.binance
+P  venues.binance_futures
 P  venues
 P  observe
 S  _io

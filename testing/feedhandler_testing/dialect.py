@@ -74,6 +74,8 @@ class Means:
     messages, so what is missing may be of any symbol. `first_stamp` is the first such number,
     which each message then has as ``stamp``. `time_unit_ns` is how exact its times are.
 
+    With `repeats_last` the delta that a snapshot ends with is applied to it once more.
+
     It says ``heartbeat`` every `heartbeat_s`, pings (in WebSocket) every `ping_s`, and ends a
     connection on which the client has sent no message for `idle_s` (`None`: never). Of clients
     that name one symbol in each request, `split_requests` tells that many may come at once.
@@ -83,7 +85,11 @@ class Means:
     numbered_trades: bool = True
     verifiable_books: bool = True
     numbered_books: bool = True
+<<<<<<< HEAD
     dated_snapshots: bool = True
+=======
+    repeats_last: bool = False
+>>>>>>> e37265bd2dd2dd16b7001c6372bad7928d45df5c
     per_connection: bool = False
     first_stamp: int | None = None
     time_unit_ns: int = 1
@@ -278,7 +284,11 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
+<<<<<<< HEAD
         "bybit": f"{_VENUES}.bybit:BybitDialect",
+=======
+        "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
+>>>>>>> e37265bd2dd2dd16b7001c6372bad7928d45df5c
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
         "deribit": f"{_VENUES}.deribit:DeribitDialect",
         "okx": f"{_VENUES}.okx:OKXDialect",
