@@ -217,6 +217,7 @@ def bench(session: nox.Session) -> None:
     _install_wheel(session, "cli,recording,testing", *_group("bench"))
     session.run("python", "benchmarks/run.py", *session.posargs)
     session.run("python", "benchmarks/scale.py")
+    session.run("python", "benchmarks/books.py")
 
 
 @nox.session
