@@ -184,7 +184,7 @@ def bytes_per_level(peer: Ours | Peer, steps: Sequence[Step]) -> float:
                 peer.snapshot(message)
             else:
                 peer.deltas([message], [])
-            message = None
+            del message
         gc.collect()
         held = tracemalloc.get_traced_memory()[0] - before
     finally:
