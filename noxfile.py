@@ -134,7 +134,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of both packages and of tests/typing: mypy (strict), then basedpyright."""
-    session.install("--editable", ".[cli,recording,testing]", *_group("types"))
+    session.install("--editable", ".[cli,recording,rest,testing]", *_group("types"))
     session.run("mypy", "feedhandler", "testing/feedhandler_testing", "tests/typing")
     session.run("basedpyright")
 
@@ -142,14 +142,14 @@ def types(session: nox.Session) -> None:
 @nox.session(python=_testable())
 def tests(session: nox.Session) -> None:
     """Run the tests against the built and installed wheel; arguments after -- go to pytest."""
-    _install_wheel(session, "cli,recording,testing", *_group("test"))
+    _install_wheel(session, "cli,recording,rest,testing", *_group("test"))
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Measure the tests' branch coverage; fails under the limit set in pyproject.toml."""
-    _install_wheel(session, "cli,recording,testing", *_group("test"))
+    _install_wheel(session, "cli,recording,rest,testing", *_group("test"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs, env=INSTALLED_ONLY)
     session.run("coverage", "combine", "--quiet")
@@ -214,7 +214,7 @@ def mutants(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed beside that of peers; arguments after -- go to benchmarks/run.py."""
-    _install_wheel(session, "cli,recording,testing", *_group("bench"))
+    _install_wheel(session, "cli,recording,rest,testing", *_group("bench"))
     session.run("python", "benchmarks/run.py", *session.posargs)
     session.run("python", "benchmarks/scale.py")
     session.run("python", "benchmarks/books.py")
@@ -228,7 +228,7 @@ def docs(session: nox.Session) -> None:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if broken := [problem for page in pages for problem in _broken_links(page)]:
         session.error("\n".join(["broken links:", *broken]))
-    _install_wheel(session, "cli,recording,testing", *_group("docs"))
+    _install_wheel(session, "cli,recording,rest,testing", *_group("docs"))
     modules = [f"feedhandler.{path.stem}" for path in (ROOT / "feedhandler").glob("[!_]*.py")]
     # pdoc warns where it cannot import a module or resolve an annotation, and also where the
     # working directory holds a package of the same name.

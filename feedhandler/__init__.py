@@ -14,6 +14,7 @@ from feedhandler._core.breaker import (
     CircuitState,
     CircuitTransition,
 )
+from feedhandler._core.coverage import Coverage, CoverageLedger
 from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
 from feedhandler._core.shelf import BookShelf
 from feedhandler._core.state import TRANSITIONS, ConnectionEvent, ConnectionState, Transition
@@ -21,6 +22,7 @@ from feedhandler._io.connection import Batch
 from feedhandler._io.dial import dial_tcp
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.feed import Feed
+from feedhandler._io.rest import HttpxFetcher
 from feedhandler._io.subscriptions import FeedSubscriptions
 from feedhandler.book import BookTop, OrderBook
 from feedhandler.circuit import CircuitBreakerClient
@@ -36,6 +38,7 @@ from feedhandler.config import (
 )
 from feedhandler.errors import (
     AlreadyConnected,
+    AnswerTooLarge,
     AuthenticationFailed,
     BookError,
     BookTooDeep,
@@ -73,9 +76,12 @@ from feedhandler.errors import (
     StaleConnection,
     SubscriptionRefused,
     TlsFailed,
+    UnknownSymbol,
     UsageError,
 )
 from feedhandler.handler import FeedHandler, open_feed
+from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
+from feedhandler.listing import load_instruments
 from feedhandler.model import (
     BookDelta,
     BookSnapshot,
@@ -90,12 +96,15 @@ from feedhandler.model import (
     PriceUpdate,
     Quote,
     Side,
+    SnapshotFailed,
     StatusEvent,
     SubscriptionFailed,
     Trade,
     Trust,
+    TrustChanged,
 )
 from feedhandler.observe import FeedStatistics, Histogram
+from feedhandler.traits import KeepAlive, Limits, VenueTraits
 from feedhandler.venues import venue_by_name
 from feedhandler.venues.coinbase import Coinbase
 from feedhandler.venues.price import PriceVenue
@@ -104,6 +113,7 @@ __all__ = [
     "DEFAULT_POLICIES",
     "TRANSITIONS",
     "AlreadyConnected",
+    "AnswerTooLarge",
     "AuthenticationFailed",
     "BackoffConfig",
     "Batch",
@@ -131,6 +141,8 @@ __all__ = [
     "ConnectionRefused",
     "ConnectionState",
     "CountedLevel",
+    "Coverage",
+    "CoverageLedger",
     "CrossedBook",
     "DataEvent",
     "DecodeError",
@@ -155,9 +167,15 @@ __all__ = [
     "HandshakeRejected",
     "HandshakeTimeout",
     "Histogram",
+    "HttpxFetcher",
     "IllegalTransition",
+    "Instrument",
+    "InstrumentKind",
+    "Instruments",
     "InvalidToken",
+    "KeepAlive",
     "Level",
+    "Limits",
     "MalformedBurst",
     "MessageTooLarge",
     "NameResolutionFailed",
@@ -178,6 +196,7 @@ __all__ = [
     "SendQueueFull",
     "Side",
     "SlowConsumer",
+    "SnapshotFailed",
     "StaleConnection",
     "StatusEvent",
     "Subscriber",
@@ -187,10 +206,15 @@ __all__ = [
     "Trade",
     "Transition",
     "Trust",
+    "TrustChanged",
+    "UnknownSymbol",
     "UsageError",
+    "VenueTraits",
     "WebSocketClient",
+    "canonical_symbol",
     "dial_tcp",
     "feed_config_from_mapping",
+    "load_instruments",
     "open_feed",
     "venue_by_name",
 ]

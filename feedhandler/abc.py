@@ -13,7 +13,11 @@ from feedhandler.model import BookSnapshot, DataEvent, Event
 from feedhandler.traits import VenueTraits
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import trio  # for the stream's type alone: this module stays free of trio when it runs
+
+    from feedhandler.instruments import Instruments
 
 __all__ = [
     "BatchSession",
@@ -27,6 +31,7 @@ __all__ = [
     "Heartbeat",
     "HttpResponse",
     "Ignored",
+    "ListedVenue",
     "Malformed",
     "ReconnectRequested",
     "Refused",
@@ -247,8 +252,9 @@ class SequencedSession(Protocol):
 class ResumableSession(SequencedSession, Protocol):
     """One that can go on where that of another connection has come to.
 
-    The numbers must be the same on every connection, and rise by one for each message of the
-    symbol. Then a connection can be replaced without a loss and without duplicates.
+    It delivers `PriceUpdate`s, whose numbers are the same on every connection and rise by one for
+    each message of the symbol. Then a connection can be replaced without a loss and without
+    duplicates. (Trades are told apart by their ids, and need no such session.)
     """
 
     def resume_after(self, symbol: str, sequence: int) -> None:
@@ -367,6 +373,36 @@ class SnapshotVenue(BookVenue, Protocol):
     @property
     def snapshot_weight(self) -> float:
         """What one costs, in the unit of `Limits.requests_per_minute`."""
+        ...
+
+
+@runtime_checkable
+class ListedVenue(Venue, Protocol):
+    """A venue whose symbols are mapped by the list of its instruments, fetched over REST.
+
+    Without a list it can't be subscribed to: `feedhandler.load_instruments()` gets one.
+    """
+
+    @property
+    def instruments(self) -> Instruments | None:
+        """The list, or `None` while it was not loaded."""
+        ...
+
+    @property
+    def fetch(self) -> Fetcher | None:
+        """The way to its REST interface, or `None` for httpx."""
+        ...
+
+    def instrument_urls(self) -> Sequence[str]:
+        """What to fetch, in order; the answers together are the list."""
+        ...
+
+    def parse_instruments(self, bodies: Sequence[bytes]) -> Instruments:
+        """The list in the bodies of the answers, one for each URL. Raises `DecodeError`."""
+        ...
+
+    def with_instruments(self, instruments: Instruments) -> Self:
+        """The same venue with this list."""
         ...
 
 

@@ -22,7 +22,7 @@ from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, mapping_structure_factory
 
 from feedhandler.errors import DecodeError
-from feedhandler.model import PriceUpdate, Side
+from feedhandler.model import Level, PriceUpdate, Side
 
 __all__ = [
     "MAX_AMOUNT",
@@ -256,6 +256,11 @@ def _is_list(kind: Any) -> bool:
     return get_origin(kind) is list
 
 
+def _is_run(kind: Any) -> bool:
+    """A tuple of any length, of one kind."""
+    return get_origin(kind) is tuple and kind.__args__[1:] == (Ellipsis,)
+
+
 def _is_mapping(kind: Any) -> bool:
     return get_origin(kind) is dict
 
@@ -263,6 +268,26 @@ def _is_mapping(kind: Any) -> bool:
 def _list_hook(kind: Any, converter: cattrs.Converter) -> StructureHook:
     # cattrs by itself takes any iterable, and so the letters of a string, for a list.
     return _only(list, "a list", list_structure_factory(kind, converter))
+
+
+def _run_hook(kind: Any, converter: cattrs.Converter) -> StructureHook:
+    items = _list_hook(list[kind.__args__[0]], converter)
+    return lambda value, _: tuple(items(value, list))
+
+
+def _level(value: object, _: type) -> Level:
+    """Price and size, and whatever the venue puts after them."""
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list, got {_kind(value)}")
+    if len(value) < 2:
+        raise ValueError(f"expected a price and a size, got {len(value)} values")
+    amounts = []
+    for name, amount in zip(("price", "size"), value, strict=False):
+        try:
+            amounts.append(parse_amount(amount))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return Level(*amounts)
 
 
 def _mapping_hook(kind: Any, converter: cattrs.Converter) -> StructureHook:
@@ -286,7 +311,9 @@ def _only(needed: type, told: str, structure: StructureHook) -> StructureHook:
 def _build_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True)
     converter.register_structure_hook_factory(_is_list, _list_hook)
+    converter.register_structure_hook_factory(_is_run, _run_hook)
     converter.register_structure_hook_factory(_is_mapping, _mapping_hook)
+    converter.register_structure_hook(Level, _level)
     converter.register_structure_hook_factory(has, _class_hook)
     converter.register_structure_hook(Decimal, lambda value, _: parse_amount(value))
     converter.register_structure_hook(str, _text)

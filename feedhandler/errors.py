@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 
 __all__ = [
     "AlreadyConnected",
+    "AnswerTooLarge",
     "AuthenticationFailed",
     "BookError",
     "BookTooDeep",
@@ -51,6 +52,7 @@ __all__ = [
     "StaleConnection",
     "SubscriptionRefused",
     "TlsFailed",
+    "UnknownSymbol",
     "UsageError",
 ]
 
@@ -96,6 +98,28 @@ class ConfigError(FeedError, ValueError):
         self.value = value
         self.rule = rule
         self.mend = mend
+
+
+class UnknownSymbol(ConfigError):
+    """The venue's list has no instrument of this `symbol` that can be used.
+
+    `nearest` are canonical symbols that it has, the likeliest first.
+    """
+
+    def __init__(
+        self, venue: str, symbol: str, *, nearest: Sequence[str] = (), rule: str | None = None
+    ) -> None:
+        super().__init__(
+            "symbols",
+            symbol,
+            rule or f"{venue} has no such instrument",
+            mend=f"did you mean {' or '.join(map(repr, nearest))}?"
+            if nearest
+            else "use canonical names such as 'BTC-USD' or 'BTC-USDT-PERP'",
+        )
+        self.venue = venue
+        self.symbol = symbol
+        self.nearest = tuple(nearest)
 
 
 class UsageError(FeedError, RuntimeError):
@@ -160,6 +184,26 @@ class FetchFailed(FeedError):
     def __str__(self) -> str:
         begins = f": {self.body.decode(errors='replace')!r}" if self.body else ""
         return f"{self.detail} ({self.url}){begins}"
+
+
+class AnswerTooLarge(FetchFailed):
+    """The answer is larger than `limit` bytes, inflated where it was compressed."""
+
+    def __init__(
+        self,
+        url: str,
+        limit: int,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(
+            url,
+            f"the answer is over the limit of {limit:,} bytes",
+            status=status,
+            retry_after_s=retry_after_s,
+        )
+        self.limit = limit
 
 
 class SlowConsumer(FeedError):

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from random import Random, SystemRandom
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import trio
 
@@ -17,11 +18,23 @@ from feedhandler._io.dial import dial_tcp
 from feedhandler._io.feed import Feed
 from feedhandler._io.iteration import Iteration, Unbatched
 from feedhandler._io.nursery import open_plain_nursery
+from feedhandler._io.rest import HttpxFetcher, RestGate, check_httpx
 from feedhandler._io.subscriptions import check_subscriptions
-from feedhandler.abc import Clock, TokenProvider, Venue
+from feedhandler.abc import (
+    Clock,
+    Fetcher,
+    ListedVenue,
+    SnapshotVenue,
+    Subscription,
+    TokenProvider,
+    TraitedVenue,
+    Venue,
+)
 from feedhandler.config import FeedConfig
 from feedhandler.errors import ConfigError, FailureKind, FeedError, SlowConsumer, UsageError
+from feedhandler.listing import load_instruments
 from feedhandler.model import Event
+from feedhandler.traits import Limits
 
 __all__ = ["FeedHandler", "open_feed"]
 
@@ -44,7 +57,8 @@ class FeedHandler(Unbatched[Event]):
     were read to the end are forgotten.
 
     `clock` stamps events; `rng` draws jitter, masks and keys (default: the operating system's), and
-    each feed gets a generator of its own, forked from it. Leaving the block closes the connections
+    each feed gets a generator of its own, forked from it. `fetch` is the way to REST for venues
+    that have none of their own (default: httpx). Leaving the block closes the connections
     politely; leaving it with an exception or a cancellation drops them at once, and the exception
     leaves as it was. Either way nothing runs afterwards.
     """
@@ -56,12 +70,15 @@ class FeedHandler(Unbatched[Event]):
         policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES,
         clock: Clock | None = None,
         rng: Random | None = None,
+        fetch: Fetcher | None = None,
     ) -> None:
         super().__init__()
         self._config = config or FeedConfig()
         self._policies = policies
         self._clock = clock or SystemClock()
         self._rng = rng or SystemRandom()
+        self._fetch = fetch
+        self._gates: dict[str, RestGate] = {}
         self._feeds: list[Feed] = []
         self._running: set[Feed] = set()
         self._exit = contextlib.AsyncExitStack()
@@ -79,6 +96,9 @@ class FeedHandler(Unbatched[Event]):
     async def __aenter__(self) -> FeedHandler:
         if self._nursery is not None:
             raise UsageError("this handler was used already; make a new FeedHandler()")
+        if self._fetch is None:
+            # Entered before the nursery, so that it is open as long as any feed runs.
+            self._fetch = await self._exit.enter_async_context(HttpxFetcher(clock=self._clock))
         self._nursery = await self._exit.enter_async_context(open_plain_nursery())
         return self
 
@@ -135,6 +155,7 @@ class FeedHandler(Unbatched[Event]):
             rng=_fork(self._rng),
             on_change=self._notify,
             wanted=subscriptions,
+            gate=self._gate(venue, subscriptions[0]),
         )
         self._forget_finished()
         self._begun = True
@@ -202,6 +223,27 @@ class FeedHandler(Unbatched[Event]):
 
     # --- inside ---
 
+    def _gate(self, venue: Venue, subscription: Subscription) -> RestGate | None:
+        """The way to the venue's REST interface, which all its feeds share."""
+        if not isinstance(venue, SnapshotVenue):
+            return None
+        fetch = venue.fetch or self._fetch
+        if fetch is None:
+            raise UsageError("enter the handler first: `async with FeedHandler() as handler:`")
+        if isinstance(fetch, HttpxFetcher):
+            check_httpx()
+        host = urlsplit(venue.snapshot_url(subscription)).netloc
+        if host not in self._gates:
+            self._gates[host] = RestGate(
+                fetch,
+                venue.traits.limits if isinstance(venue, TraitedVenue) else Limits(),
+                backoff=self._config.backoff,
+                rng=_fork(self._rng),
+                policies=self._policies,
+                clock=self._clock,
+            )
+        return self._gates[host]
+
     async def _run(self, feed: Feed) -> None:
         try:
             await feed.run()
@@ -234,6 +276,7 @@ async def open_feed(
     ssl_context: ssl.SSLContext | None = None,
     clock: Clock | None = None,
     rng: Random | None = None,
+    fetch: Fetcher | None = None,
 ) -> AsyncIterator[Feed]:
     """A feed of `symbols` from `venue`, for as long as the block lasts.
 
@@ -245,12 +288,18 @@ async def open_feed(
 
     It connects in the background, and connects again when the connection is lost. `channels` are
     some of `venue.channels` (default: its first); `config` holds every setting. `token` is a
-    bearer token, or an async function that gives one and is asked anew before each attempt.
+    bearer token, or an async function that gives one and is asked anew before each attempt. A venue
+    that needs the list of its instruments, and has none yet, gets it first (`load_instruments()`,
+    which also keeps it in a file); REST goes through the venue's own `fetch`, or `fetch`, or httpx.
 
     Raises `ConfigError` before anything is connected. An exception of the block leaves it as it
     was and never causes a reconnect; cancelling it drops the connection at once.
     """
-    async with FeedHandler(config=config, policies=policies, clock=clock, rng=rng) as handler:
+    if isinstance(venue, ListedVenue) and venue.instruments is None:
+        venue = await load_instruments(venue, fetch=fetch, clock=clock, rng=rng)
+    async with FeedHandler(
+        config=config, policies=policies, clock=clock, rng=rng, fetch=fetch
+    ) as handler:
         yield handler.add(
             venue, symbols, channels=channels, token=token, headers=headers,
             ssl_context=ssl_context,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from attrs import field, frozen
 
 from feedhandler._core.state import ConnectionState
-from feedhandler.errors import DecodeError, FailureKind, SubscriptionRefused
+from feedhandler.errors import DecodeError, FailureKind, FetchFailed, SubscriptionRefused
 
 __all__ = [
     "BookDelta",
@@ -31,10 +31,12 @@ __all__ = [
     "PriceUpdate",
     "Quote",
     "Side",
+    "SnapshotFailed",
     "StatusEvent",
     "SubscriptionFailed",
     "Trade",
     "Trust",
+    "TrustChanged",
 ]
 
 
@@ -62,8 +64,9 @@ class GapReason(enum.Enum):
 class Trust(enum.Enum):
     """How far an order book can be trusted.
 
-    `VERIFIED`: it was rebuilt whole from a snapshot, nothing has been missing since, and the newest
-    message's checksum agrees. `UNVERIFIABLE`: the same, but the venue sent nothing to check.
+    `VERIFIED`: it was rebuilt whole from a snapshot, and the venue's check (of numbers, of previous
+    ids, of a checksum, of the connection's count) has passed for every message since.
+    `UNVERIFIABLE`: it was rebuilt whole, and the venue gave nothing to check it by.
     `SUSPECT`: a check has failed, or a gap is open. `STALE`: no word of it has come for too long,
     or none can come, because the connection is down or the subscription has ended.
     """
@@ -163,9 +166,10 @@ class BookDelta:
     """Levels of the order book of `symbol` that have changed: to these sizes, not by them.
 
     `bids` and `asks` are best first, each price once; a size of 0 ends the level. It may be applied
-    to the book of number `sequence - 1` and to no other. `trust` is that of the book after it;
-    `SUSPECT` means that this reader has missed what it builds on, so there is no such book until
-    the next `BookSnapshot` of the symbol.
+    to the book of number `previous` and to no other; both numbers are `None` where the venue does
+    not number its books, and then it may be applied to the one before it, if no `Gap` is between
+    the two. `trust` is that of the book after it; `SUSPECT` means that this reader has missed what
+    it builds on, so there is no such book until the next `BookSnapshot` of the symbol.
     """
 
     symbol: str
@@ -177,6 +181,7 @@ class BookDelta:
     venue: str
     epoch: int = 0
     trust: Trust = Trust.UNVERIFIABLE
+    previous: int | None = None
 
 
 @frozen
@@ -252,6 +257,40 @@ class SubscriptionFailed:
     epoch: int = 0
 
 
+@frozen
+class SnapshotFailed:
+    """The snapshot of a symbol's order book could not be fetched, or is none; it is tried again.
+
+    The `error` has the venue's own words: its HTTP status and the beginning of its answer, or what
+    is wrong with the fields. The book stays `SUSPECT` meanwhile.
+    """
+
+    symbol: str
+    error: FetchFailed | DecodeError = field(eq=False)
+    recv_ns: int
+    venue: str
+    epoch: int = 0
+
+
+@frozen
+class TrustChanged:
+    """The trust in a symbol's order book has changed without a message of it.
+
+    It is `STALE` now, because no word of it has come for too long by its own rhythm, or by
+    `FeedConfig.symbol_stale_s`, while the connection lives. The next message of the book says what
+    it deserves from then on; it is asked for.
+    """
+
+    symbol: str
+    trust: Trust
+    reason: str
+    recv_ns: int
+    venue: str
+    epoch: int = 0
+
+
 DataEvent = PriceUpdate | Trade | Quote | BookSnapshot | BookDelta
-StatusEvent = Gap | FeedStateChanged | DecodeFailed | SubscriptionFailed
+StatusEvent = (
+    Gap | FeedStateChanged | DecodeFailed | SubscriptionFailed | SnapshotFailed | TrustChanged
+)
 Event = DataEvent | StatusEvent

@@ -24,23 +24,34 @@ P  traits
 P  abc
 P  _core.announcement
 P  _core.failure
+P  _core.pace
 P  _core.backoff
 P  _core.breaker
 P  _core.liveness
 P  book
 P  _core.subscriptions
 P  _core.ladder
+P  _core.rhythm
+P  _core.coverage
 P  _core.construct
 P  _core.sequence
+P  _core.validators
 P  _core.resync
+P  _core.books
+P  _core.requests
 P  _core.shelf
 P  _core.reading
+P  _core.feed_books
 P  _core.losses
 P  _core.overlap
+P  _core.tape
 P  _core.frames
 P  _core.upgrade
+P  _core.fetching
 P  _core.inflate
 P  codec
+P  _core.levels
+P  instruments
 P  venues.price_book
 P  venues.price
 P  venues.coinbase
@@ -54,18 +65,22 @@ S  _io.outbox
 S  _io.iteration
 S  _io.mailbox
 S  _io.dial
+S  _io.http
+S  _io.rest
 S  _io.wire
 S  _io.connection
 S  _io.attempt
 S  _io.rollover
 S  _io.supervisor
 S  _io.fanout
+S  _io.snapshots
 S  _io.subscriptions
 S  _io.successor
 S  _io.feed
 S  recording
 S  client
 S  circuit
+S  listing
 S  handler
 S  feedhandler
 S  cli.*
@@ -77,6 +92,8 @@ KIT = "feedhandler_testing"
 
 WEBSOCKET_LIBRARIES = {"trio_websocket", "wsproto", "h11"}
 WEBSOCKET_MODULE = "feedhandler._io.wire"
+HTTP_LIBRARIES = {"httpx", "httpcore"}
+HTTP_MODULE = "feedhandler._io.http"
 
 IMPURE_IMPORTS = {"anyio", "asyncio", "logging", "secrets", "threading", "time", "trio"}
 IMPURE_NAMES = {
@@ -270,6 +287,10 @@ def _foreign_imports(module: str, imports: list[Import]) -> Iterator[tuple[int, 
     for found in imports:
         if found.package in WEBSOCKET_LIBRARIES and module != WEBSOCKET_MODULE:
             yield found.line, f"imports {found.package}: only {WEBSOCKET_MODULE} may"
+        if found.package in HTTP_LIBRARIES and module != HTTP_MODULE:
+            yield found.line, f"imports {found.package}: only {HTTP_MODULE} may"
+        if found.module == HTTP_MODULE and not (found.in_function or found.for_types):
+            yield found.line, f"imports {HTTP_MODULE}, which needs an extra, outside a function"
         if found.package == KIT and not (in_cli and (found.in_function or found.for_types)):
             yield found.line, f"imports {KIT}: only functions of {LIBRARY}.cli may"
 
@@ -424,6 +445,10 @@ _SHELL = "feedhandler._io.connection"
         (_SHELL, "def f():\n    import feedhandler_testing", "2: imports feedhandler_testing"),
         ("feedhandler.cli.demo", "import feedhandler_testing", "1: imports feedhandler_testing"),
         ("feedhandler.cli", "from feedhandler_testing import x", "imports feedhandler_testing"),
+        # HTTP, and what needs it
+        (_SHELL, "def f():\n    import httpx", "2: imports httpx: only"),
+        (_SHELL, "if TYPE_CHECKING:\n    import httpcore", "2: imports httpcore: only"),
+        (_SHELL, "from feedhandler._io.http import HttpClient", "1: imports feedhandler._io.http,"),
         # purity
         (_CORE, "import trio", "pure code imports trio"),
         (_CORE, "from trio.abc import Stream", "pure code imports trio"),
@@ -480,6 +505,9 @@ def test_checker_reports_a_planted_violation(module: str, source: str, problem: 
         ("feedhandler.config", "from feedhandler._core.redaction import redact_url"),
         ("feedhandler.venues.price", "from feedhandler.codec import PriceParser"),
         ("feedhandler.venues.price", "from feedhandler.venues.price_book import PriceBooks"),
+        (HTTP_MODULE, "import httpx, httpcore"),
+        (_SHELL, "def f():\n    from feedhandler._io.http import HttpClient"),
+        (_SHELL, "if TYPE_CHECKING:\n    from feedhandler._io.http import HttpClient"),
         (WEBSOCKET_MODULE, "import h11, trio_websocket\nfrom wsproto.events import Ping"),
         ("feedhandler.cli.demo", "def f():\n    from feedhandler_testing import x"),
         ("feedhandler.cli.demo", "import feedhandler\nimport feedhandler.cli.board"),

@@ -5,15 +5,18 @@ from __future__ import annotations
 from attrs import frozen
 
 from feedhandler._core.state import Transition
-from feedhandler.abc import Malformed, Refused
-from feedhandler.errors import DecodeError, SubscriptionRefused
+from feedhandler.abc import Malformed, Refused, Subscription
+from feedhandler.errors import DecodeError, FetchFailed, SubscriptionRefused
 from feedhandler.model import (
     DecodeFailed,
     Event,
     FeedStateChanged,
     Gap,
     GapReason,
+    SnapshotFailed,
     SubscriptionFailed,
+    Trust,
+    TrustChanged,
 )
 
 __all__ = ["Announcer"]
@@ -73,13 +76,13 @@ class Announcer:
         )
 
     def book_ended(
-        self, symbol: str, last: int, from_ns: int | None, now_ns: int, epoch: int
+        self, symbol: str, last: int | None, from_ns: int | None, now_ns: int, epoch: int
     ) -> Gap:
-        """The symbol's book is wanted no longer; it ends after number `last`."""
+        """The symbol's book is wanted no longer; it ends after number `last`, if it has one."""
         return Gap(
             symbol=symbol,
             reason=GapReason.UNSUBSCRIBED,
-            from_sequence=last + 1,
+            from_sequence=None if last is None else last + 1,
             to_sequence=None,
             from_ns=from_ns,
             to_ns=None,
@@ -120,6 +123,19 @@ class Announcer:
             item.detail,
         )
         return SubscriptionFailed(error, recv_ns, self.venue, epoch)
+
+    def went_stale(self, symbol: str, now_ns: int, epoch: int) -> TrustChanged:
+        reason = "no word of the book for too long"
+        return TrustChanged(symbol, Trust.STALE, reason, now_ns, self.venue, epoch)
+
+    def snapshot_failed(
+        self,
+        subscription: Subscription,
+        error: FetchFailed | DecodeError,
+        recv_ns: int,
+        epoch: int,
+    ) -> SnapshotFailed:
+        return SnapshotFailed(subscription.symbol, error, recv_ns, self.venue, epoch)
 
     def as_decode_error(self, error: Exception, message: str | bytes) -> DecodeError:
         """Whatever a venue's code raised, as what it should have raised."""

@@ -19,15 +19,20 @@ class ResyncLadder:
     A book that is not whole within `deadline_s` of the request for it is asked for again, at most
     `max_tries` times; then the connection is given up. After an answer that is of no use the second
     try comes at once, and later ones at the deadline, so a venue that gives nothing better is not
-    hammered. All times are in seconds of one clock.
+    hammered. A connection that was given up for a book in vain is not given up for it again before
+    `pace_s` have passed, then twice as long, and so on up to 32 times: meanwhile it is asked for at
+    that pace. All times are in seconds of one clock.
     """
 
     deadline_s: float
     max_tries: int = 3
+    pace_s: float = 30.0
     # when its time is up; `math.inf` while the request has not gone out
     _due: dict[Subscription, float] = field(factory=dict, init=False)
     _tries: dict[Subscription, int] = field(factory=dict, init=False)
     _whole: set[Subscription] = field(factory=set, init=False)
+    # kept through connections: how often one was given up for it, and not again before
+    _given_up: dict[Subscription, tuple[int, float]] = field(factory=dict, init=False)
 
     def asked(self, subscriptions: Iterable[Subscription], *, now: float) -> None:
         """A request for them has gone out: each that is not whole is waited for."""
@@ -46,7 +51,11 @@ class ResyncLadder:
     def whole(self, subscription: Subscription) -> None:
         """It is whole."""
         self.forget(subscription)
+        self._given_up.pop(subscription, None)
         self._whole.add(subscription)
+
+    def is_whole(self, subscription: Subscription) -> bool:
+        return subscription in self._whole
 
     def forget(self, subscription: Subscription) -> None:
         """It is wanted no longer."""
@@ -63,6 +72,26 @@ class ResyncLadder:
         for subscription, at in [*self._due.items()]:
             if now >= at and self._tries.get(subscription, 0) < self.max_tries:
                 self._try(subscription)
+
+    def failed(self, subscription: Subscription, *, now: float) -> None:
+        """The request got no answer that says anything of the book; the next is at the deadline."""
+        if subscription in self._due:
+            self._tries[subscription] = 1
+            self._due[subscription] = now + self.deadline_s
+
+    def give_up(self, subscription: Subscription, *, now: float) -> bool:
+        """Whether to give the connection up for one whose last try has failed.
+
+        If not, it is tried again later.
+        """
+        times, not_before = self._given_up.get(subscription, (0, now))
+        if now >= not_before:
+            pause = self.pace_s * 2 ** min(times, 5)
+            self._given_up[subscription] = times + 1, now + pause
+            return True
+        self._tries[subscription] = 1
+        self._due[subscription] = min(not_before, now + self.pace_s)
+        return False
 
     def exhausted(self, *, now: float) -> list[Subscription]:
         """Those whose last try has failed; they are forgotten."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 __all__ = ["REDACTED", "redact_payload", "redact_text", "redact_url"]
 
@@ -36,19 +36,31 @@ def _is_secret(name: str) -> bool:
     return plain in _SECRET_NAMES or any(part in plain for part in _SECRET_PARTS)
 
 
-def redact_url(url: str) -> str:
-    """Return `url` with its user part, its query's values and keys in its path as ``***``."""
+def redact_url(url: str, *, only_secrets: bool = False) -> str:
+    """Return `url` with its user part, its query's values and keys in its path as ``***``.
+
+    With `only_secrets`, the values of the query stay that are no secrets by their names or looks.
+    """
     parts = urlsplit(url)
     netloc = parts.netloc
     if "@" in netloc:
         netloc = f"{REDACTED}@{netloc.rpartition('@')[2]}"
     query = "&".join(
-        f"{pair.partition('=')[0]}={REDACTED}" if "=" in pair else REDACTED
+        pair if only_secrets and _is_harmless(pair) else _redacted_pair(pair)
         for pair in parts.query.split("&")
         if pair
     )
     path = _PATH_PARAMETERS.sub(f";{REDACTED}", _PATH_KEY.sub(REDACTED, parts.path))
     return urlunsplit((parts.scheme, netloc, path, query, ""))
+
+
+def _is_harmless(pair: str) -> bool:
+    name, _, value = pair.partition("=")
+    return bool(value) and not _is_secret(unquote_plus(name)) and not _PATH_KEY.search(f"/{value}")
+
+
+def _redacted_pair(pair: str) -> str:
+    return f"{pair.partition('=')[0]}={REDACTED}" if "=" in pair else REDACTED
 
 
 def redact_text(text: str) -> str:

@@ -4,6 +4,8 @@ A book is `WAITING` until its first snapshot. A snapshot that is new enough and 
 makes it `SYNCED`, from any state. A message that does not follow, or does not fit, makes it
 `SUSPECT`, and then only such a snapshot helps: deltas are never applied across a hole. While the
 book is not `SYNCED`, its deltas are kept, so that those after the snapshot can be applied to it.
+
+What follows what is the venue's rule (`feedhandler._core.validators`).
 """
 
 from __future__ import annotations
@@ -11,21 +13,26 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
 
-from attrs import frozen
-
+from feedhandler._core.construct import twin_of
 from feedhandler._core.sequence import Hole
+from feedhandler._core.validators import BookMessage, Link, Validator
 from feedhandler.abc import Ignored, Resync, Subscription, Synced
 from feedhandler.book import MAX_LEVELS, OrderBook
 from feedhandler.errors import BookError, BookTooDeep
-from feedhandler.model import BookDelta, BookSnapshot, Gap, GapReason
+from feedhandler.model import BookDelta, BookSnapshot, Gap, GapReason, Level, Trust
 
-__all__ = ["BookMessage", "BookSync", "Item", "SyncState"]
+__all__ = ["BookSync", "Item", "SyncState"]
 
 Item = BookSnapshot | BookDelta | Gap | Ignored | Resync | Synced
 
 _MAX_KEPT = 1024  # deltas that wait for a snapshot; of more the oldest go
 _MAX_BACKWARD = 64  # numbers in a row that go backwards: then it is the venue's count that does
+
+_Delta = twin_of(BookDelta)
+_NOTHING = Decimal(0)
 
 
 class SyncState(enum.Enum):
@@ -36,28 +43,12 @@ class SyncState(enum.Enum):
     SUSPECT = "suspect"
 
 
-@frozen
-class BookMessage:
-    """A snapshot or a delta, numbered `sequence`, and the venue's `checksum` of the book after it.
-
-    The `event` says what trust the book deserves once every check has passed: `VERIFIED` or, where
-    there is no checksum, `UNVERIFIABLE`.
-    """
-
-    event: BookSnapshot | BookDelta
-    sequence: int
-    checksum: int | None
-
-    @property
-    def weight(self) -> int:
-        """How many levels it holds."""
-        return len(self.event.bids) + len(self.event.asks)
-
-
 class BookSync:
     """Keeps the book of `subscription` for as long as it can be trusted, and says when not.
 
-    `checksum` computes the venue's checksum of a book.
+    `checksum` computes the venue's checksum of a book. Levels beyond the best `depth` of a side are
+    let go of after each message, for venues that send no end of them. With `fetched` a
+    snapshot has to be asked for (`Resync`) when the first delta comes.
     """
 
     def __init__(
@@ -65,17 +56,27 @@ class BookSync:
         subscription: Subscription,
         *,
         venue: str,
-        checksum: Callable[[OrderBook], int],
+        validator: Validator,
+        checksum: Callable[[OrderBook], int] | None = None,
+        depth: int | None = None,
         limit: int = MAX_LEVELS,
+        fetched: bool = False,
     ) -> None:
         self.subscription = subscription
         self.state = SyncState.WAITING
-        self.newest: int | None = None  # the highest number that came, whatever became of it
+        self.newest: int | None = None  # the number that came last in order, whatever became of it
+        self._symbol = subscription.symbol
         self._venue = venue
+        self._validator = validator
+        self._numbered = validator.numbered
+        self._link = validator.link
         self._checksum = checksum
+        self._depth = depth
+        self._fetched = fetched
         self._book = OrderBook(subscription.symbol, limit=limit)
-        self._applied: BookSnapshot | BookDelta | None = None  # the newest that is in the book
-        # Deltas that wait for a snapshot: their numbers are without a hole.
+        self._applied: BookMessage | None = None  # the newest that is in the book
+        self._trust = Trust.SUSPECT
+        # Deltas that wait for a snapshot: each follows the one before it.
         self._kept: deque[BookMessage] = deque()
         self._kept_weight = 0
         self._backward = 0
@@ -83,80 +84,123 @@ class BookSync:
     def __repr__(self) -> str:
         return f"<BookSync {self.state.name} newest={self.newest} kept={len(self._kept)}>"
 
+    @property
+    def book(self) -> OrderBook:
+        """The book, for a codec that has to look at it; not to be changed."""
+        return self._book
+
+    @property
+    def number(self) -> int | None:
+        """`newest`, where it is the book's own number, the same on each connection."""
+        return self.newest if self._numbered else None
+
     def image(self) -> BookSnapshot | None:
         """The whole book as of its newest message; `None` unless it is synced."""
         last = self._applied
         if self.state is not SyncState.SYNCED or last is None:
             return None
         return BookSnapshot(
-            last.symbol,
+            self._symbol,
             *self._book.top(),
-            last.sequence,
-            last.venue_time_ns,
+            last.sequence if self._numbered else None,
+            last.time_ns,
             last.recv_ns,
-            last.venue,
+            self._venue,
             last.epoch,
-            last.trust,
+            self._trust,
         )
 
     # --- what comes ---
 
-    def delta(self, message: BookMessage) -> list[Item]:
-        """Take a delta in: it is passed on, kept, dropped, or shows that something is wrong."""
-        number, newest = message.sequence, self.newest
-        if newest is not None and number <= newest:
+    def take(self, message: BookMessage) -> list[Item]:
+        """Take a message in; what follows from it, in order."""
+        return self._snapshot(message) if message.is_snapshot else self._delta(message)
+
+    def _delta(self, message: BookMessage) -> list[Item]:
+        """A delta is passed on, kept, dropped, or shows that something is wrong."""
+        newest, synced = self.newest, self.state is SyncState.SYNCED
+        last = self._applied
+        link = self._link(
+            newest, message, on_snapshot=synced and last is not None and last.is_snapshot
+        )
+        if link is Link.FOLLOWS:
+            self._backward = 0
+            self.newest = message.sequence
+            if not synced:
+                return self._wait(message)
+            reason = self._apply(message)
+            if reason is not None:
+                return [self._gap(reason, message), self._suspect()]
+            return [self._told(message, newest)]
+        if link is Link.OLD:
             return self._went_backward(message, "duplicate")
         self._backward = 0
-        self.newest = number
-        if newest is not None and number > newest + 1:
-            items: list[Item] = [self._gap_of(Hole(newest + 1, number - 1), message.event)]
-            if self.state is SyncState.SYNCED:
-                items.append(self._suspect())
-            self._kept.clear()  # nothing before a hole can be of use
-            self._kept_weight = 0
-            self._keep(message)
-            return items
-        if self.state is not SyncState.SYNCED:
-            self._keep(message)
-            return []
-        reason = self._apply(message)
-        if reason is not None:
-            return [self._gap(reason, message.event, number), self._suspect()]
-        return [message.event]
+        self.newest = message.sequence
+        items: list[Item] = [self._gap_before(newest, message)]
+        if synced:
+            items.append(self._suspect())
+        self._kept.clear()  # nothing before a hole can be of use
+        self._kept_weight = 0
+        self._keep(message)
+        return items
 
-    def snapshot(self, message: BookMessage) -> list[Item]:
-        """Take a snapshot in: it takes the place of the book, if it is new enough and right."""
-        number = message.sequence
-        was_synced, newest = self.state is SyncState.SYNCED, self.newest
-        if newest is not None and number < newest:
-            if was_synced:
-                return self._went_backward(message, "snapshot that is older than the book")
-            if not self._kept or number < self._kept[0].sequence - 1:
+    def _snapshot(self, message: BookMessage) -> list[Item]:
+        """A snapshot takes the place of the book, if it is new enough and right."""
+        number, newest = message.sequence, self.newest
+        synced = self.state is SyncState.SYNCED
+        numbers = (number, newest) if self._numbered and not message.restarts else (None, None)
+        older = numbers[0] is not None and numbers[1] is not None and numbers[0] < numbers[1]
+        if synced and older:
+            return self._went_backward(message, "snapshot that is older than the book")
+        bridged = False
+        if not synced and not message.restarts:
+            # Those that it has are of no use any more, whether it turns out to be right or not.
+            followers = [d for d in self._kept if not self._is_old(number, d)]
+            bridged = bool(followers) and self._follows(number, followers[0])
+            if older if not followers else not bridged:
                 return [Ignored("snapshot that is too old"), Resync(self.subscription)]
         reason = self._apply(message)
         if reason is not None:
             # Its number is as doubtful as the rest of it, so the deltas that were kept stay.
-            if was_synced and newest is not None and number == newest + 1:
+            if synced and number is not None and newest is not None and number == newest + 1:
                 self.newest = number
-            return [self._gap(reason, message.event, number), self._suspect()]
+            return [self._gap(reason, message), self._suspect()]
         items: list[Item] = []
-        if was_synced and newest is not None and number > newest + 1:
-            items.append(self._gap_of(Hole(newest + 1, number - 1), message.event))
+        hole = self._validator.hole(numbers[1], message) if synced else None
+        if hole is not None:
+            items.append(self._gap_of(hole, message))
+        in_order = newest is not None or not self._fetched
+        proven = in_order if self._numbered else not synced
+        self._trust = self._validator.trust(message, proven=proven)
         self.state = SyncState.SYNCED
         self.newest = number
         self._backward = 0
-        items += [message.event, Synced(self.subscription)]
+        items += [self._whole(message), Synced(self.subscription)]
         kept, self._kept, self._kept_weight = self._kept, deque(), 0
-        for later in kept:
-            if later.sequence > number:
-                items += self.delta(later)
+        on_snapshot = True
+        for later in kept if not message.restarts else ():
+            if on_snapshot and self._is_old(number, later):
+                continue
+            on_snapshot = False
+            items += self._delta(later)
         return items
 
     def malformed(self, *, is_snapshot: bool, recv_ns: int, epoch: int) -> list[Item]:
         """A message of this book could not be decoded."""
+        return self._lost(GapReason.MALFORMED, recv_ns, epoch, harmless=not is_snapshot)
+
+    def interrupted(self, reason: GapReason, *, recv_ns: int, epoch: int) -> list[Item]:
+        """Messages of the connection are missing, which may have been this book's."""
+        self._kept.clear()
+        self._kept_weight = 0
+        self.newest = None
+        return self._lost(reason, recv_ns, epoch, harmless=False)
+
+    def _lost(self, reason: GapReason, recv_ns: int, epoch: int, *, harmless: bool) -> list[Item]:
+        """Something is missing, it is not known what; a delta is, to a book that is none yet."""
         gap = Gap(
-            symbol=self.subscription.symbol,
-            reason=GapReason.MALFORMED,
+            symbol=self._symbol,
+            reason=reason,
             from_sequence=None,
             to_sequence=None,
             from_ns=None,
@@ -167,28 +211,82 @@ class BookSync:
             epoch=epoch,
             of_book=True,
         )
-        if is_snapshot or self.state is SyncState.SYNCED:
+        if self.state is SyncState.SYNCED or not harmless:
             return [gap, self._suspect()]
         return [gap]
 
     # --- inside ---
 
+    def _wait(self, message: BookMessage) -> list[Item]:
+        """Keep a delta until there is a snapshot."""
+        first = self.state is SyncState.WAITING and not self._kept
+        if self._numbered or self._fetched:  # else it is older than the snapshot to come
+            self._keep(message)
+        return [Resync(self.subscription)] if first and self._fetched else []
+
+    def _is_old(self, number: int | None, kept: BookMessage) -> bool:
+        return self._link(number, kept, on_snapshot=True) is Link.OLD
+
+    def _follows(self, number: int | None, kept: BookMessage) -> bool:
+        return self._link(number, kept, on_snapshot=True) is Link.FOLLOWS
+
     def _apply(self, message: BookMessage) -> GapReason | None:
         """Put it into the book and check that; returns what is wrong."""
-        event = message.event
+        book = self._book
         try:
-            if isinstance(event, BookSnapshot):
-                self._book.replace(event.bids, event.asks)
+            if message.is_snapshot:
+                book.replace(message.bids, message.asks)
             else:
-                self._book.apply(event.bids, event.asks)
+                book.apply(message.bids, message.asks)
         except BookTooDeep:
             return GapReason.DEPTH
         except BookError:
             return GapReason.CROSSED
-        if message.checksum is not None and message.checksum != self._checksum(self._book):
+        if self._depth is not None:
+            bids, asks = book.truncate(self._depth)
+            if bids or asks:
+                message.bids = _without(message.bids, bids, ended=not message.is_snapshot)
+                message.asks = _without(message.asks, asks, ended=not message.is_snapshot)
+        if (
+            message.checksum is not None
+            and self._checksum is not None
+            and message.checksum != self._checksum(book)
+        ):
             return GapReason.CHECKSUM
-        self._applied = event
+        self._applied = message
         return None
+
+    def _told(self, message: BookMessage, previous: int | None) -> BookDelta:
+        """The event of a delta that was applied."""
+        self._trust = trust = self._validator.trust(message, proven=True)
+        numbered = self._numbered
+        delta: Any = _Delta(
+            self._symbol,
+            message.bids,
+            message.asks,
+            message.sequence if numbered else None,
+            message.time_ns,
+            message.recv_ns,
+            self._venue,
+            message.epoch,
+            trust,
+            previous if numbered else None,
+        )
+        delta.__class__ = BookDelta
+        return delta  # type: ignore[no-any-return]  # its class was changed in the line before
+
+    def _whole(self, message: BookMessage) -> BookSnapshot:
+        return BookSnapshot(
+            self._symbol,
+            message.bids,
+            message.asks,
+            message.sequence if self._numbered else None,
+            message.time_ns,
+            message.recv_ns,
+            self._venue,
+            message.epoch,
+            self._trust,
+        )
 
     def _suspect(self) -> Resync:
         self.state = SyncState.SUSPECT
@@ -208,24 +306,45 @@ class BookSync:
         self._backward += 1
         if self._backward < _MAX_BACKWARD or self.state is not SyncState.SYNCED:
             return [Ignored(what)]
-        return [Ignored(what), self._gap(GapReason.SEQUENCE, message.event, None), self._suspect()]
+        gap = self._gap(GapReason.SEQUENCE, message, numbered=False)
+        return [Ignored(what), gap, self._suspect()]
 
-    def _gap_of(self, hole: Hole, event: BookSnapshot | BookDelta) -> Gap:
+    def _gap_before(self, last: int | None, message: BookMessage) -> Gap:
+        hole = self._validator.hole(last, message)
+        if hole is None:
+            return self._gap(GapReason.SEQUENCE, message, numbered=False)
+        return self._gap_of(hole, message)
+
+    def _gap_of(self, hole: Hole, message: BookMessage) -> Gap:
         return hole.as_gap(
-            event.symbol, recv_ns=event.recv_ns, venue=event.venue, epoch=event.epoch, of_book=True
+            self._symbol,
+            recv_ns=message.recv_ns,
+            venue=self._venue,
+            epoch=message.epoch,
+            of_book=True,
         )
 
-    def _gap(self, reason: GapReason, event: BookSnapshot | BookDelta, number: int | None) -> Gap:
+    def _gap(self, reason: GapReason, message: BookMessage, *, numbered: bool = True) -> Gap:
+        number = message.sequence if numbered and self._numbered else None
         return Gap(
-            symbol=event.symbol,
+            symbol=self._symbol,
             reason=reason,
             from_sequence=number,
             to_sequence=number,
             from_ns=None,
-            to_ns=event.recv_ns,
+            to_ns=message.recv_ns,
             missing=None if number is None else 1,
-            recv_ns=event.recv_ns,
-            venue=event.venue,
-            epoch=event.epoch,
+            recv_ns=message.recv_ns,
+            venue=self._venue,
+            epoch=message.epoch,
             of_book=True,
         )
+
+
+def _without(
+    levels: tuple[Level, ...], gone: tuple[Level, ...], *, ended: bool
+) -> tuple[Level, ...]:
+    """`levels` without those that are `gone`, the worst of their side; their ends where `ended`."""
+    prices = {level.price for level in gone}
+    left = tuple(level for level in levels if level.price not in prices)
+    return left + tuple(Level(level.price, _NOTHING) for level in gone) if ended else left

@@ -10,7 +10,15 @@ from attrs import define
 from feedhandler._core.state import ConnectionState
 from feedhandler.book import BookTop, OrderBook
 from feedhandler.errors import BookError
-from feedhandler.model import BookDelta, BookSnapshot, Event, FeedStateChanged, Gap, Trust
+from feedhandler.model import (
+    BookDelta,
+    BookSnapshot,
+    Event,
+    FeedStateChanged,
+    Gap,
+    Trust,
+    TrustChanged,
+)
 
 __all__ = ["BookShelf"]
 
@@ -62,6 +70,10 @@ class BookShelf:
                     self._gap(event)
                 case FeedStateChanged():
                     self._moved(event.new)
+                case TrustChanged():
+                    kept = self._kept.get(event.symbol)
+                    if kept is not None and kept.whole:
+                        kept.trust = event.trust
                 case _:
                     pass
 
@@ -104,10 +116,10 @@ class BookShelf:
         kept = self._kept.get(event.symbol)
         if kept is None or not kept.whole:
             return
-        number, last = event.sequence, kept.last.sequence
-        if number is not None and last is not None and number <= last:
+        last = kept.last.sequence
+        if _is_older(event, last):
             return
-        follows = number is None or last is None or number == last + 1
+        follows = last is None or event.previous is None or event.previous == last
         if not follows or event.trust not in _FIT:
             self._broken(kept)
             return
@@ -138,3 +150,9 @@ class BookShelf:
 
     def _broken(self, kept: _Kept) -> None:
         kept.whole, kept.trust = False, Trust.SUSPECT
+
+
+def _is_older(event: BookDelta, last: int | None) -> bool:
+    """Whether the book has it already; a delta that builds on the last one never is."""
+    number = event.sequence
+    return number is not None and last is not None and number <= last and event.previous != last

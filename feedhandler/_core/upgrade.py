@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 from feedhandler.errors import AuthenticationFailed, HandshakeRejected, RateLimited
 
-__all__ = ["rejection_of", "upgrade_problem"]
+__all__ = ["rejection_of", "retry_after_s", "upgrade_problem"]
 
 Headers = Sequence[tuple[str, str]]
 
@@ -43,11 +43,13 @@ def rejection_of(status: int, headers: Headers, body: bytes, *, now_s: float) ->
         kind = RateLimited
     elif status in (401, 403, 407, 451):
         kind = AuthenticationFailed
-    return kind(status, headers=headers, body=body, retry_after_s=_retry_after_s(headers, now_s))
+    return kind(
+        status, headers=headers, body=body, retry_after_s=retry_after_s(headers, now_s=now_s)
+    )
 
 
-def _retry_after_s(headers: Headers, now_s: float) -> float | None:
-    """Seconds to wait (RFC 9110, 10.2.3); a date is measured by the response's own clock."""
+def retry_after_s(headers: Headers, *, now_s: float) -> float | None:
+    """Seconds to wait (RFC 9110, 10.2.3), or `None`; a date is measured by the response's clock."""
     value = _header(headers, "retry-after")
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)

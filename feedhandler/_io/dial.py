@@ -17,7 +17,7 @@ from feedhandler.errors import (
     TlsFailed,
 )
 
-__all__ = ["dial_errors", "dial_tcp"]
+__all__ = ["dial_errors", "dial_tcp", "start_tls"]
 
 
 async def dial_tcp(target: DialTarget) -> trio.abc.Stream:
@@ -30,15 +30,20 @@ async def dial_tcp(target: DialTarget) -> trio.abc.Stream:
         stream = await trio.open_tcp_stream(target.host, target.port)
         if target.ssl_context is None:
             return stream
-        tls = trio.SSLStream(
-            stream, target.ssl_context, server_hostname=target.host, https_compatible=True
-        )
-        try:
-            await tls.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(tls)
-            raise
-        return tls
+        return await start_tls(stream, target.ssl_context, target.host)
+
+
+async def start_tls(
+    stream: trio.abc.Stream, ssl_context: ssl.SSLContext, host: str
+) -> trio.abc.Stream:
+    """Speak TLS with `host` over `stream`, which is closed where that fails or is cancelled."""
+    tls = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
+    try:
+        await tls.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(tls)
+        raise
+    return tls
 
 
 @contextlib.contextmanager

@@ -11,13 +11,18 @@ from attrs import evolve
 
 from feedhandler._core.announcement import Announcer
 from feedhandler._core.breaker import CircuitBreaker
+from feedhandler._core.coverage import Coverage, CoverageLedger
 from feedhandler._core.failure import FailurePolicy
+from feedhandler._core.feed_books import FeedBooks
+from feedhandler._core.fetching import is_final
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.reading import BookReading
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
+from feedhandler._core.tape import Tape
 from feedhandler._io.connection import Batch, Connection, Endpoint
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.outbox import Outbox
+from feedhandler._io.snapshots import Answered, Gate, SnapshotDesk, decode_snapshot
 from feedhandler._io.subscriptions import (
     FeedSubscriptions,
     SubscriptionKeeper,
@@ -27,18 +32,20 @@ from feedhandler._io.successor import Successor
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import (
     BatchSession,
-    BookSession,
     Clock,
     Control,
     Heartbeat,
+    HttpResponse,
     Ignored,
     Malformed,
     ReconnectRequested,
     Refused,
     Reply,
+    ResumableSession,
     Resync,
     SequencedSession,
     Session,
+    SnapshotVenue,
     Subscribed,
     Subscription,
     Synced,
@@ -49,8 +56,10 @@ from feedhandler.abc import (
 from feedhandler.book import BookTop
 from feedhandler.config import FeedConfig, OverflowPolicy
 from feedhandler.errors import (
+    DecodeError,
     FailureKind,
     FeedError,
+    FetchFailed,
     ForcedDisconnect,
     MalformedBurst,
     SendQueueFull,
@@ -99,17 +108,30 @@ class Feed:
         rng: Random,
         on_change: Callable[[], None],
         wanted: Sequence[Subscription],
+        gate: Gate | None = None,
     ) -> None:
         self.venue = venue
         self._config = config
         self._clock = clock
         self._announcer = Announcer(venue.name)
         self._counters = Counters()
-        self._subscriptions = SubscriptionKeeper(
-            venue, config, wanted, is_full=lambda: self.full, give_up=self.reconnect
-        )
+        self._gate = gate
+        self._books = FeedBooks()
         self._use_session(venue.session())
+        self._subscriptions = SubscriptionKeeper(
+            venue,
+            config,
+            wanted,
+            session=self._session,
+            desk=self._new_desk(self.snapshot_answered),
+            is_full=lambda: self.full,
+            give_up=self.reconnect,
+            went_stale=self._went_stale,
+        )
+        self._coverage = CoverageLedger()
         self._successor: Successor | None = None
+        # What has numbers is told apart by those.
+        self._tape = None if isinstance(self._session, ResumableSession) else Tape()
         self._positions: dict[tuple[str, bool], int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
@@ -120,7 +142,7 @@ class Feed:
             max_bytes=config.connection.buffer_bytes,
             on_change=on_change,
             on_cut=self._cut_off,
-            image=self._book_image,
+            image=self._books.image,
         )
         if self._subscriptions.has_books:
             self._main.reading = BookReading()
@@ -178,7 +200,7 @@ class Feed:
             limit=buffer_events,
             policy=overflow,
             max_bytes=self._config.connection.buffer_bytes,
-            image=self._book_image,
+            image=self._books.image,
         )
         if self.state is ConnectionState.CONNECTED and (images := self._book_images()):
             extra.post(images)
@@ -255,6 +277,11 @@ class Feed:
 
     def statistics(self) -> FeedStatistics:
         return self._counters.snapshot()
+
+    def coverage(self) -> dict[str, Coverage]:
+        """For each order book that has come: how long, and for how many messages, it could be
+        trusted; of what was received, whatever the reader has read."""
+        return self._coverage.coverage(self._clock.time_ns())
 
     def subscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols as well; they are asked for at once, and after each reconnect.
@@ -370,12 +397,49 @@ class Feed:
         if data and type(events[-1]) in _DATA and events[-1].venue_time_ns is not None:  # type: ignore[union-attr]  # narrowed by the set
             counters.time_told(events[-1].venue_time_ns, recv_ns)  # type: ignore[union-attr]  # likewise
         self._subscriptions.saw(events)
-        if self._behind:
-            events = self._without_steps_back(events)
-        self._publish(events, size=batch.size)
+        if self._tape is not None:
+            told, events = len(events), self._tape.without_repetitions(events)
+            counters.ignored += told - len(events)
+        self._publish(self._books.without_steps_back(events), size=batch.size)
+        if self._tape is not None:
+            self._tape.note(events)
         if self._successor is not None:
             self._successor.nudge()
         return data
+
+    def snapshot_answered(
+        self, subscription: Subscription, answer: HttpResponse | FetchFailed, epoch: int
+    ) -> None:
+        """A snapshot has come over REST, or could not be had; called beside the reader."""
+        if not self._subscriptions.wants(subscription):
+            return
+        recv_ns = self._clock.time_ns()
+        events: list[Event] = []
+        self._subscriptions.snapshot_came(subscription)
+        try:
+            items = decode_snapshot(
+                self._session, subscription, answer, recv_ns=recv_ns, epoch=epoch
+            )
+        except (FetchFailed, DecodeError) as error:
+            self._counters.decode_errors += isinstance(error, DecodeError)
+            if isinstance(error, FetchFailed) and is_final(error):
+                refused = Refused(subscription, str(error))
+                self._subscriptions.refuse(subscription)
+                events.append(self._announcer.refused(refused, recv_ns, epoch))
+            else:
+                self._subscriptions.snapshot_failed(subscription)
+                events.append(self._announcer.snapshot_failed(subscription, error, recv_ns, epoch))
+            items = ()
+        valid = 0
+        for item in items:
+            if type(item) in _DATA:
+                events.append(item)  # type: ignore[arg-type]  # narrowed by the set
+                valid += 1
+            else:
+                self._take(item, events, recv_ns, epoch)
+        self._mark(valid)
+        self._subscriptions.saw(events)
+        self._publish(self._books.without_steps_back(events))
 
     @property
     def full(self) -> bool:
@@ -441,6 +505,8 @@ class Feed:
             return
         counters = self._counters
         counters.events += len(events)
+        if self._main.reading is not None:  # it has books
+            self._coverage.fold(events)
         for subscriber in self._subscribers:
             subscriber.post(events, size=size)
 
@@ -458,7 +524,9 @@ class Feed:
                 events += gaps
             self._counters.connections += 1
             self._use_session(self.venue.session())
-            self._subscriptions.reset()
+            self._subscriptions.reset(self._session)
+            if self._tape is not None and transition.epoch > 1:
+                self._tape.turn()
         self._publish(events)
 
     def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
@@ -489,6 +557,7 @@ class Feed:
             old_session=self._session,
             counters=self._counters,
             announcer=self._announcer,
+            desk=self._new_desk,
         )
         try:
             yield successor
@@ -518,43 +587,35 @@ class Feed:
                 of_book=one.of_book,
             )
         self._last_recv_ns = successor.last_recv_ns or self._last_recv_ns
-        self._use_session(successor.session)
-        self._behind.update(successor.behind)
+        self._use_session(successor.session, behind=successor.behind)
         self._subscriptions.serve(None)  # what asks on the old connection ends with it
         self._subscriptions = successor.keeper
-        self._subscriptions.serve(self.reconnect)
+        self._subscriptions.serve(self.reconnect, self._went_stale)
         self._outbox = successor.outbox
         self._mark(sum(type(event) in _DATA for event in events))
+        if (tape := self._tape) is not None:
+            tape.turn()
+            told, events = len(events), tape.without_repetitions(events)
+            events = [e for e in events if not (isinstance(e, Quote) and tape.knows_quote(e))]
+            self._counters.ignored += told - len(events)
+            tape.note(events)
         yield from events
 
     def _last_sequence(self, symbol: str, *, of_book: bool) -> int | None:
-        session, books = self._session, self._books
+        session = self._session
         if of_book:
-            return books.last_book_sequence(symbol) if books is not None else None
+            return self._books.last_sequence(symbol)
         return session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
 
     # --- books ---
 
-    def _book_image(self, symbol: str) -> BookSnapshot | None:
-        image = self._books.book_image(symbol) if self._books is not None else None
-        if image is None or (image.sequence or 0) < self._behind.get(symbol, 0):
-            return None
-        return image
-
-    def _without_steps_back(self, events: list[Event]) -> list[Event]:
-        """`events`, with an image in place of the data of books that were further before."""
-        data = (BookSnapshot, BookDelta)
-        behind = self._behind
-        told = {e.symbol for e in events if isinstance(e, data) and e.symbol in behind}
-        events = [e for e in events if not (isinstance(e, data) and e.symbol in told)]
-        images = [image for s in sorted(told) if (image := self._book_image(s)) is not None]
-        for image in images:
-            del behind[image.symbol]
-        return [*events, *images]
+    def _went_stale(self, symbols: list[str]) -> None:
+        now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
+        self._publish([self._announcer.went_stale(s, now_ns, epoch) for s in symbols])
 
     def _end_book(self, symbol: str) -> None:
-        last = self._last_sequence(symbol, of_book=True)
-        if last is None or self._ended:
+        last = self._books.last_sequence(symbol)
+        if self._ended or (last is None and self._books.image(symbol) is None):
             return
         self._counters.gaps += 1
         now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
@@ -564,20 +625,29 @@ class Feed:
     def _book_images(self) -> list[Event]:
         """Every book that is whole and wanted, after all that was received."""
         streams = self._subscriptions.streams()
-        images = [self._book_image(symbol) for symbol, of_book in streams if of_book]
-        return [image for image in images if image is not None]
+        return [*self._books.images(symbol for symbol, of_book in streams if of_book)]
 
     # --- inside ---
 
     async def _keep_subscriptions(self, connection: Connection) -> None:
         await self._subscriptions.keep(connection)
 
-    def _use_session(self, session: Session) -> None:
+    def _new_desk(self, answered: Answered) -> SnapshotDesk | None:
+        if not isinstance(self.venue, SnapshotVenue) or self._gate is None:
+            return None
+        return SnapshotDesk(
+            self.venue,
+            self._gate,
+            deadline_s=self._config.snapshot_deadline_s,
+            max_bytes=self._config.connection.max_message_bytes,
+            answered=answered,
+        )
+
+    def _use_session(self, session: Session, *, behind: Mapping[str, int] | None = None) -> None:
         self._session = session
         # Asked here and not at each read: what a protocol is asked takes longer than a message.
         self._decode_plain = session.decode_plain if isinstance(session, BatchSession) else None
-        self._books = session if isinstance(session, BookSession) else None
-        self._behind: dict[str, int] = {}  # books that were further on the connection before
+        self._books.use(session, behind=behind)
 
     def _cut_off(self) -> None:
         """The consumer was too slow, and the policy is to disconnect."""

@@ -9,12 +9,27 @@ import trio
 from attrs import frozen
 
 from feedhandler._core.ladder import ResyncLadder
-from feedhandler._core.subscriptions import SubscriptionBook
+from feedhandler._core.rhythm import Rhythm
+from feedhandler._core.subscriptions import Request, SubscriptionBook
 from feedhandler._io.connection import Connection
-from feedhandler.abc import BookVenue, Subscribed, Subscription, Unsubscribed, Venue
+from feedhandler._io.nursery import open_plain_nursery
+from feedhandler._io.snapshots import SnapshotDesk
+from feedhandler.abc import (
+    BookVenue,
+    ListedVenue,
+    RequestingSession,
+    Session,
+    Subscribed,
+    Subscription,
+    Unsubscribed,
+    Venue,
+)
 from feedhandler.config import FeedConfig
-from feedhandler.errors import ConfigError
+from feedhandler.errors import ConfigError, UsageError
 from feedhandler.model import BookDelta, BookSnapshot, Event, PriceUpdate, Quote, Trade
+
+_BOOKS = frozenset({BookSnapshot, BookDelta})
+_WATCHED = _BOOKS | {PriceUpdate, Trade, Quote}
 
 __all__ = ["FeedSubscriptions", "SubscriptionKeeper", "check_subscriptions"]
 
@@ -31,7 +46,8 @@ class FeedSubscriptions:
 class SubscriptionKeeper:
     """Asks the venue for what its book says is due; `keep()` runs beside each connection.
 
-    An order book that does not become whole is asked for again. When that has not helped, `give_up`
+    An order book that does not become whole is asked for again: its snapshot at the `desk` where
+    there is one, else its subscription. When that has not helped, `give_up`
     is called with the reason, and is expected to end the connection. While there is none, because
     another connection serves the feed, the book is asked for on and on.
     """
@@ -42,9 +58,15 @@ class SubscriptionKeeper:
         config: FeedConfig,
         wanted: Sequence[Subscription],
         *,
+        session: Session,
+        desk: SnapshotDesk | None,
         is_full: Callable[[], bool],
         give_up: Callable[[str], None] | None,
+        went_stale: Callable[[list[str]], None] | None = None,
     ) -> None:
+        self._went_stale = went_stale
+        self._session = session
+        self._desk = desk
         self._is_full = is_full
         self._give_up = give_up
         self._book_channels = frozenset(venue.book_channels if isinstance(venue, BookVenue) else ())
@@ -54,9 +76,14 @@ class SubscriptionKeeper:
         self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
         self._book.want(wanted)
         self._changed = trio.Event()
-        self._stale_s = config.symbol_stale_s
         # of a symbol's book, or of its other data
-        self._seen: dict[tuple[str, bool], float] = {}
+        self._rhythm: Rhythm[tuple[str, bool]] = Rhythm(
+            config.symbol_stale_s, config.book_stale_intervals
+        )
+        self._watches_all = config.symbol_stale_s is not None
+        self._watches = self._watches_all or (
+            config.book_stale_intervals is not None and bool(self._book_channels)
+        )
 
     def snapshot(self) -> FeedSubscriptions:
         book = self._book
@@ -65,6 +92,9 @@ class SubscriptionKeeper:
     def streams(self) -> list[tuple[str, bool]]:
         """The symbols that are wanted, and whether it is their books, each once, in order."""
         return list(dict.fromkeys((s.symbol, self.is_book(s)) for s in self._book.in_order()))
+
+    def wants(self, subscription: Subscription) -> bool:
+        return self._book.wants(subscription)
 
     def wants_book(self, symbol: str) -> bool:
         return any(self._book.wants(Subscription(c, symbol)) for c in self._book_channels)
@@ -77,23 +107,34 @@ class SubscriptionKeeper:
         """Those of which other data than books is wanted, each once, in order."""
         return [symbol for symbol, of_book in self.streams() if not of_book]
 
-    def fork(self) -> SubscriptionKeeper:
+    def fork(self, session: Session, desk: SnapshotDesk | None) -> SubscriptionKeeper:
         """One for a second connection, which wants the same, has asked for nothing, and gives no
         connection up before `serve()`."""
-        wanted = self._book.in_order()
         return SubscriptionKeeper(
-            self._venue, self._config, wanted, is_full=self._is_full, give_up=None
+            self._venue,
+            self._config,
+            self._book.in_order(),
+            session=session,
+            desk=desk,
+            is_full=self._is_full,
+            give_up=None,
         )
 
-    def serve(self, give_up: Callable[[str], None] | None) -> None:
+    def serve(
+        self,
+        give_up: Callable[[str], None] | None,
+        went_stale: Callable[[list[str]], None] | None = None,
+    ) -> None:
         """Its connection is the feed's from now on; or is so no longer (`None`)."""
         self._give_up = give_up
+        self._went_stale = went_stale
 
-    def reset(self) -> None:
+    def reset(self, session: Session) -> None:
         """A new connection: nothing was asked for on it, and nothing is silent yet."""
+        self._session = session
         self._ladder.reset()
         self._book.reset()
-        self._seen.clear()
+        self._rhythm.reset()
 
     # --- what the user wants ---
 
@@ -105,7 +146,7 @@ class SubscriptionKeeper:
         gone = list(subscriptions)
         self._book.unwant(gone)
         for subscription in gone:
-            self._ladder.forget(subscription)
+            self._forget(subscription)
         self._notify()
 
     # --- what the venue says ---
@@ -119,7 +160,7 @@ class SubscriptionKeeper:
 
     def refuse(self, subscription: Subscription) -> None:
         self._book.refuse(subscription)
-        self._ladder.forget(subscription)
+        self._forget(subscription)
         self._notify()
 
     def resync(self, subscription: Subscription) -> None:
@@ -131,53 +172,92 @@ class SubscriptionKeeper:
         """The book of `subscription` is whole."""
         self._ladder.whole(subscription)
 
+    def snapshot_came(self, subscription: Subscription) -> None:
+        """The snapshot that was fetched is about to be judged."""
+        self._ladder.asked([subscription], now=trio.current_time())
+        self._notify()
+
+    def snapshot_failed(self, subscription: Subscription) -> None:
+        """The snapshot could not be had: it is fetched again, and that is not the book's fault."""
+        self._ladder.failed(subscription, now=trio.current_time())
+        self._notify()
+
     def saw(self, events: Iterable[Event]) -> None:
         """Data has come; whose, is noted where silent symbols are watched for."""
-        if self._stale_s is None:
+        if not self._watches:
             return
         now = trio.current_time()
-        for event in events:
-            if isinstance(event, PriceUpdate | Trade | Quote):
-                self._seen[event.symbol, False] = now
-            elif isinstance(event, BookSnapshot | BookDelta):
-                self._seen[event.symbol, True] = now
+        watched = _WATCHED if self._watches_all else _BOOKS
+        streams = {(e.symbol, type(e) in _BOOKS) for e in events if type(e) in watched}  # type: ignore[union-attr]  # narrowed by the set
+        known = [self._rhythm.saw(stream, now) for stream in streams]  # type: ignore[arg-type]  # data has a symbol
+        if any(known):
+            self._notify()
 
     # --- the task ---
 
     async def keep(self, connection: Connection) -> None:
         """Ask for what is wanted and not confirmed, for as long as the connection lives."""
+        if self._desk is None:
+            await self._ask(connection)
+            return
+        async with open_plain_nursery() as nursery:
+            nursery.start_soon(self._desk.run, connection.epoch)
+            await self._ask(connection)
+
+    async def _ask(self, connection: Connection) -> None:
         while True:
             now = trio.current_time()
             wake_at = min(self._ask_stale_again(now), self._ask_broken_again(now))
             request = self._book.due(now)
             if request is not None:
                 self._ladder.asked(filter(self.is_book, request.subscribe), now=now)
-                for message in (
-                    *(self._venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
-                    *(self._venue.subscribe(request.subscribe) if request.subscribe else ()),
-                ):
+                for message in self._messages(request):
                     await connection.send(message)
                 continue
             changed = self._changed
             with trio.move_on_at(min(self._book.wake_at(), wake_at)):
                 await changed.wait()
 
+    def _messages(self, request: Request) -> Sequence[str | bytes]:
+        session = self._session
+        if isinstance(session, RequestingSession):
+            return session.requests(subscribe=request.subscribe, unsubscribe=request.unsubscribe)
+        return [
+            *(self._venue.unsubscribe(request.unsubscribe) if request.unsubscribe else ()),
+            *(self._venue.subscribe(request.subscribe) if request.subscribe else ()),
+        ]
+
+    def _ask_again(self, subscriptions: Iterable[Subscription]) -> None:
+        """Ask for these as if for the first time; snapshots are fetched where that is the way."""
+        desk = self._desk
+        fetched = [s for s in subscriptions if desk is not None and self.is_book(s)]
+        if desk is not None:
+            desk.ask(fetched)
+        self._book.ask_again([s for s in subscriptions if s not in fetched])
+
     def _ask_stale_again(self, now: float) -> float:
         """Subscribe symbols anew that have gone silent; return when to look again."""
-        limit = self._stale_s
-        if limit is None:
+        if not self._watches:
             return math.inf
-        seen = self._seen
+        rhythm = self._rhythm
         if self._is_full():
-            seen.clear()  # the consumer is slow: data may have come, and wait
-        silent = [
+            rhythm.postpone(now)  # the consumer is slow: data may have come, and wait
+        watched = [
             s
             for s in self._book.in_order()
-            if now >= seen.setdefault((s.symbol, self.is_book(s)), now) + limit
+            if self._watches_all or (self.is_book(s) and self._ladder.is_whole(s))
         ]
-        self._book.ask_again(silent)
-        seen.update(((s.symbol, self.is_book(s)), now) for s in silent)
-        return min((seen[stream] + limit for stream in self.streams()), default=math.inf)
+        silent = [s for s in watched if now >= rhythm.silent_at(self._stream(s), now)]
+        if silent:
+            self._ask_again(silent)
+            rhythm.wait_anew({self._stream(s) for s in silent}, now)
+            books = [s.symbol for s in silent if self.is_book(s) and self._ladder.is_whole(s)]
+            if books and self._went_stale is not None:
+                self._went_stale(books)
+        return min((rhythm.silent_at(self._stream(s), now) for s in watched), default=math.inf)
+
+    def _stream(self, subscription: Subscription) -> tuple[str, bool]:
+        return subscription.symbol, self.is_book(subscription)
 
     def _ask_broken_again(self, now: float) -> float:
         """Subscribe books anew that have not become whole; return when to look again."""
@@ -187,15 +267,22 @@ class SubscriptionKeeper:
             if self._give_up is None:
                 self._ladder.broken(subscription)
                 continue
+            if not self._ladder.give_up(subscription, now=now):
+                continue
             tries = self._ladder.max_tries
             self._give_up(f"no book of {subscription.symbol} became whole in {tries} tries")
         self._ladder.try_overdue(now=now)
         # A late answer to the request before may have confirmed them meanwhile.
-        self._book.ask_again(self._ladder.unasked())
+        self._ask_again(self._ladder.unasked())
         return self._ladder.wake_at()
 
     def is_book(self, subscription: Subscription) -> bool:
         return subscription.channel in self._book_channels
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._ladder.forget(subscription)
+        if self._desk is not None:
+            self._desk.forget(subscription)
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
@@ -205,7 +292,11 @@ class SubscriptionKeeper:
 def check_subscriptions(
     venue: Venue, symbols: Iterable[str], channels: Sequence[str] | None
 ) -> list[Subscription]:
-    """The subscriptions that are meant; `ConfigError` where that cannot be."""
+    """The subscriptions that are meant; `ConfigError` where that cannot be.
+
+    Where the venue has a list of instruments, it has to have been loaded (else `UsageError`), and
+    to have all of `symbols`.
+    """
     if isinstance(symbols, str):
         raise ConfigError(
             "symbols", symbols, "must be a collection of symbols", mend=f"use [{symbols!r}]"
@@ -231,4 +322,12 @@ def check_subscriptions(
                 "channels", channel, f"{venue.name} has no such channel",
                 mend=f"use some of {known}",
             )  # fmt: skip
+    if isinstance(venue, ListedVenue):
+        if venue.instruments is None:
+            raise UsageError(
+                f"{venue.name} needs the list of its instruments first: "
+                "`venue = await load_instruments(venue)`"
+            )
+        for symbol in wanted:
+            venue.instruments.by_symbol(str(symbol))
     return [Subscription(c, str(s)) for c in channels or known[:1] for s in wanted]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import trio
 
 from feedhandler._core.announcement import Announcer
+from feedhandler._core.fetching import is_final
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.overlap import Break, Overlap
 from feedhandler._io.connection import Batch, Connection, Sink
 from feedhandler._io.outbox import Outbox
+from feedhandler._io.snapshots import Answered, SnapshotDesk, decode_snapshot
 from feedhandler._io.subscriptions import SubscriptionKeeper
 from feedhandler.abc import (
     BookSession,
     Control,
     Heartbeat,
+    HttpResponse,
     Ignored,
     Malformed,
     ReconnectRequested,
@@ -33,6 +37,8 @@ from feedhandler.abc import (
 from feedhandler.config import FeedConfig
 from feedhandler.errors import (
     ConnectionFailed,
+    DecodeError,
+    FetchFailed,
     ForcedDisconnect,
     MalformedBurst,
     SendQueueFull,
@@ -47,6 +53,14 @@ _DATA = (PriceUpdate, Trade, Quote, BookSnapshot, BookDelta)
 _ACK_DEADLINES = 3  # within which the subscriptions must be confirmed: asked for twice
 
 
+class Predecessor(Sink, Protocol):
+    """The feed that a successor is for."""
+
+    def snapshot_answered(
+        self, subscription: Subscription, answer: HttpResponse | FetchFailed, epoch: int, /
+    ) -> None: ...
+
+
 class Successor:
     """What a feed needs for its new connection, with a session and subscriptions of its own.
 
@@ -59,21 +73,22 @@ class Successor:
         venue: Venue,
         config: FeedConfig,
         *,
-        feed: Sink,
+        feed: Predecessor,
         old: SubscriptionKeeper,
         old_session: Session,
         counters: Counters,
         announcer: Announcer,
+        desk: Callable[[Answered], SnapshotDesk | None],
     ) -> None:
         self.session = venue.session()
         # A book that can't be had here is no reason against the connection that delivers.
-        self.keeper = old.fork()
+        self.keeper = old.fork(self.session, desk(self._snapshot_answered))
         self._books = self.session if isinstance(self.session, BookSession) else None
         self._old_books = old_session if isinstance(old_session, BookSession) else None
         self.outbox = Outbox(config.connection.send_queue_messages)
         self.taken = False
         self.behind: dict[str, int] = {}  # whole books that had not come so far, and how far
-        self._whole: dict[str, int] = {}  # books found whole, and at which number
+        self._whole: dict[str, int | None] = {}  # books found whole, and at which number
         self.last_recv_ns: int | None = None
         self._config = config
         self._feed = feed
@@ -109,11 +124,40 @@ class Successor:
                 data = data or isinstance(
                     item, PriceUpdate | Trade | Quote | BookSnapshot | BookDelta
                 )
-                self._take(item, events, batch)
+                self._take(item, events, batch.recv_ns, batch.epoch)
         self.keeper.saw(events)
         self._overlap.add(events)
         self._notify()
         return data
+
+    def _snapshot_answered(
+        self, subscription: Subscription, answer: HttpResponse | FetchFailed, epoch: int
+    ) -> None:
+        if self.taken:
+            self._feed.snapshot_answered(subscription, answer, epoch)
+            return
+        recv_ns = self.last_recv_ns or 0  # what it brings is told as an image, at the switch
+        events: list[Event] = []
+        self.keeper.snapshot_came(subscription)
+        try:
+            items = decode_snapshot(
+                self.session, subscription, answer, recv_ns=recv_ns, epoch=epoch
+            )
+        except FetchFailed as error:
+            if is_final(error):
+                self.keeper.refuse(subscription)
+                refused = Refused(subscription, str(error))
+                events.append(self._announcer.refused(refused, recv_ns, epoch))
+            else:
+                self.keeper.snapshot_failed(subscription)
+        except DecodeError:
+            self._counters.decode_errors += 1
+            self.keeper.snapshot_failed(subscription)
+        else:
+            for item in items:
+                self._take(item, events, recv_ns, epoch)
+        self._overlap.add(events)
+        self._notify()
 
     @property
     def full(self) -> bool:
@@ -172,6 +216,7 @@ class Successor:
         self.taken = True
         # This lives as long as its connection; what came before need not.
         self._old_books = self._reached = None
+        self._old = self.keeper
         self._overlap = Overlap(None, limit=self._config.buffer_events)
         self._notify()
         return breaks, events
@@ -199,11 +244,13 @@ class Successor:
     def _has_book(self, symbol: str) -> bool:
         """Whether the new connection's book is whole, and as far as the old one's."""
         books = self._books
-        newest = books.last_book_sequence(symbol) if books is not None else None
-        if books is None or newest is None or newest < (self._last_of_old_book(symbol) or 0):
+        if books is None:
             return False
-        if self._whole.get(symbol) != newest:  # an image is made of the whole book
-            if books.book_image(symbol) is None:
+        newest = books.last_book_sequence(symbol)  # `None`: not yet, or never
+        if (newest or 0) < (self._last_of_old_book(symbol) or 0):
+            return False
+        if symbol not in self._whole or self._whole[symbol] != newest:
+            if books.book_image(symbol) is None:  # it is made of the whole book
                 return False
             self._whole[symbol] = newest
         return True
@@ -237,7 +284,7 @@ class Successor:
     def _wanted(self, subscriptions: Iterable[Subscription]) -> set[Subscription]:
         return set(subscriptions) & self.keeper.snapshot().wanted
 
-    def _take(self, item: Event | Control, events: list[Event], batch: Batch) -> None:
+    def _take(self, item: Event | Control, events: list[Event], recv_ns: int, epoch: int) -> None:
         match item:
             case Malformed():
                 self._decode_failed()
@@ -262,7 +309,7 @@ class Successor:
                             )
                         )
                     self.keeper.refuse(item.subscription)
-                events.append(self._announcer.refused(item, batch.recv_ns, batch.epoch))
+                events.append(self._announcer.refused(item, recv_ns, epoch))
             case Reply():
                 try:
                     self.outbox.post(item.message)

@@ -196,12 +196,10 @@ class PriceSession:
         self._sequences.resume_after(symbol, sequence)
 
     def last_book_sequence(self, symbol: str) -> int | None:
-        sync = self._books.get(symbol)
-        return sync.newest if sync is not None else None
+        return self._books.last_sequence(symbol)
 
     def book_image(self, symbol: str) -> BookSnapshot | None:
-        sync = self._books.get(symbol)
-        return sync.image() if sync is not None else None
+        return self._books.image(symbol)
 
     def decode(
         self, message: str | bytes, *, recv_ns: int, epoch: int
@@ -281,9 +279,7 @@ class PriceSession:
                 return [Subscribed(self._subscriptions(message))]
             case "unsubscribed":
                 ended = self._subscriptions(message)
-                for subscription in ended:
-                    if subscription.channel == BOOK_CHANNEL:
-                        self._books.forget(subscription.symbol)
+                self._books.forget(ended)
                 return [Unsubscribed(ended)]
             case "error":
                 refusal = self._error.decode(message)

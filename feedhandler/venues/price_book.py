@@ -9,31 +9,32 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
 import msgspec
 from attrs import frozen
 
-from feedhandler._core.resync import BookMessage, BookSync, Item
+from feedhandler._core.books import SessionBooks
+from feedhandler._core.levels import book_side, strict_side
+from feedhandler._core.resync import Item
+from feedhandler._core.validators import BookMessage, ByCount
 from feedhandler.abc import Malformed, Subscription
 from feedhandler.book import OrderBook
 from feedhandler.codec import (
-    MAX_AMOUNT,
-    MIN_AMOUNT,
     REFUSALS,
     FastDecoder,
     are_plain,
-    check_amount,
     parse_time_ns,
 )
 from feedhandler.errors import DecodeError
-from feedhandler.model import BookDelta, BookSnapshot, Level, Trust
+from feedhandler.model import BookSnapshot, Level
 
-__all__ = ["BOOK_CHANNEL", "BOOK_KINDS", "PriceBooks", "checksum"]
+__all__ = ["BOOK_CHANNEL", "BOOK_KINDS", "VALIDATOR", "PriceBooks", "checksum"]
 
 BOOK_CHANNEL = "book"
 BOOK_KINDS = ("snapshot", "delta")
+VALIDATOR = ByCount(checked=True)
 _CHECKED = 10  # levels of each side that the checksum covers
 _MAX_CHECKSUM = 2**32 - 1
 
@@ -77,17 +78,25 @@ class PriceBooks:
 
     def __init__(self, venue: str, *, limit: int) -> None:
         self._venue = venue
-        self._limit = limit
-        self._syncs: dict[str, BookSync] = {}
+        self._books = SessionBooks(
+            venue,
+            validator=VALIDATOR,
+            channel=BOOK_CHANNEL,
+            checksum=checksum,
+            limit=limit,
+        )
         self._decode = msgspec.json.Decoder(_Plain).decode
         self._strict = FastDecoder(_Message, venue=venue)
 
-    def get(self, symbol: str) -> BookSync | None:
-        return self._syncs.get(symbol)
+    def last_sequence(self, symbol: str) -> int | None:
+        return self._books.last_sequence(symbol)
 
-    def forget(self, symbol: str) -> None:
-        """Its subscription has ended: what may come later is another one's."""
-        self._syncs.pop(symbol, None)
+    def image(self, symbol: str) -> BookSnapshot | None:
+        return self._books.image(symbol)
+
+    def forget(self, subscriptions: Sequence[Subscription]) -> None:
+        """They have ended: what may come later is another one's."""
+        self._books.forget(subscriptions)
 
     def take_plain(
         self, message: str | bytes, *, recv_ns: int, epoch: int
@@ -100,14 +109,12 @@ class PriceBooks:
             if '"bids"' not in message or not are_plain((message,)):
                 return None
             plain = self._decode(message)
-            bids, asks = _in_order(plain.bids, down=True), _in_order(plain.asks, down=False)
-            if not (
-                plain.symbol
-                and _are_right(bids, delta=plain.type == "delta")
-                and _are_right(asks, delta=plain.type == "delta")
-            ):
-                return None
-        except (*REFUSALS, ValueError):
+        except REFUSALS:
+            return None
+        delta = plain.type == "delta"
+        bids = book_side(plain.bids, down=True, delta=delta)
+        asks = book_side(plain.asks, down=False, delta=delta)
+        if bids is None or asks is None or not plain.symbol:
             return None
         return self._take(
             plain.type, plain.symbol, plain.sequence, bids, asks, plain.time, plain.checksum,
@@ -126,12 +133,13 @@ class PriceBooks:
             bids, asks, time_ns = self._checked(strict, message)
         except DecodeError as error:
             symbol = document.get("symbol")
-            sync = self._syncs.get(symbol) if isinstance(symbol, str) else None
-            if sync is None:
-                raise
-            is_snapshot = document.get("type") == "snapshot"
-            items = sync.malformed(is_snapshot=is_snapshot, recv_ns=recv_ns, epoch=epoch)
-            return [*items, Malformed(error, announced=True)]
+            return self._books.malformed(
+                error,
+                symbol if isinstance(symbol, str) else None,
+                is_snapshot=document.get("type") == "snapshot",
+                recv_ns=recv_ns,
+                epoch=epoch,
+            )
         return self._take(
             strict.type, strict.symbol, strict.sequence, bids, asks, time_ns, strict.checksum,
             recv_ns, epoch,
@@ -149,22 +157,11 @@ class PriceBooks:
         recv_ns: int,
         epoch: int,
     ) -> Sequence[Item]:
-        sync = self._syncs.get(symbol)
-        if sync is None:
-            sync = self._syncs[symbol] = BookSync(
-                Subscription(BOOK_CHANNEL, symbol),
-                venue=self._venue,
-                checksum=checksum,
-                limit=self._limit,
-            )
-        trust = Trust.UNVERIFIABLE if check is None else Trust.VERIFIED
-        if kind == "snapshot":
-            snapshot = BookSnapshot(
-                symbol, bids, asks, sequence, time_ns, recv_ns, self._venue, epoch, trust
-            )
-            return sync.snapshot(BookMessage(snapshot, sequence, check))
-        delta = BookDelta(symbol, bids, asks, sequence, time_ns, recv_ns, self._venue, epoch, trust)
-        return sync.delta(BookMessage(delta, sequence, check))
+        message = BookMessage(
+            kind == "snapshot", bids, asks, time_ns, recv_ns, epoch,
+            sequence=sequence, checksum=check,
+        )  # fmt: skip
+        return self._books.take(symbol, message)
 
     def _checked(
         self, message: _Message, data: str | bytes
@@ -182,58 +179,14 @@ class PriceBooks:
             time_ns = parse_time_ns(message.time)
         except ValueError as error:
             problems.append(("$.time", str(error)))
-        sides = []
+        delta = message.type == "delta"
         for name, pairs in (("bids", message.bids), ("asks", message.asks)):
-            levels = []
-            for i, pair in enumerate(pairs):
-                try:
-                    levels.append(_level(pair, delta=message.type == "delta"))
-                except ValueError as error:
-                    problems.append((f"$.{name}[{i}]", str(error)))
-            try:
-                sides.append(_in_order(tuple(levels), down=name == "bids"))
-            except ValueError as error:
-                problems.append((f"$.{name}", str(error)))
+            for k, pair in enumerate(pairs):
+                if len(pair) > 2:
+                    told = f"expected a price and a size, got {len(pair)} values"
+                    problems.append((f"$.{name}[{k}]", told))
+        bids = strict_side(message.bids, down=True, delta=delta, path="$.bids", problems=problems)
+        asks = strict_side(message.asks, down=False, delta=delta, path="$.asks", problems=problems)
         if problems:
             raise DecodeError(self._venue, data, problems)
-        return sides[0], sides[1], time_ns
-
-
-def _are_right(levels: tuple[Level, ...], *, delta: bool) -> bool:
-    """Whether all are sane; raises `ArithmeticError` for a NaN."""
-    for price, size in levels:
-        if not (
-            MIN_AMOUNT <= price <= MAX_AMOUNT
-            and (MIN_AMOUNT <= size <= MAX_AMOUNT or (delta and not size))
-        ):
-            return False
-    return True
-
-
-def _level(pair: list[Decimal], *, delta: bool) -> Level:
-    if len(pair) != 2:
-        raise ValueError(f"expected a price and a size, got {len(pair)} values")
-    level = Level(check_amount(pair[0]), check_amount(pair[1]))
-    if not level.price:
-        raise ValueError("a price of 0")
-    if not (level.size or delta):
-        raise ValueError("a size of 0 in a snapshot")
-    return level
-
-
-def _in_order(levels: tuple[Level, ...], *, down: bool) -> tuple[Level, ...]:
-    """`levels` best first, `down` for bids. Raises `ValueError` for a price that occurs twice."""
-    if down:
-        if all(a.price > b.price for a, b in pairwise(levels)):
-            return levels
-    elif all(a.price < b.price for a, b in pairwise(levels)):
-        return levels
-    ordered = tuple(sorted(levels, key=_price, reverse=down))
-    for a, b in pairwise(ordered):
-        if a.price == b.price:
-            raise ValueError(f"the price {a.price:.20} occurs twice")
-    return ordered
-
-
-def _price(level: Level) -> Decimal:
-    return level.price
+        return bids, asks, time_ns

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from feedhandler_testing.dialect import Means, dialect_by_name
 from feedhandler_testing.faults import (
     AppPing,
     BadJson,
@@ -83,6 +84,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_PLAIN = Means()
 
 
 class Chooser(Protocol):
@@ -111,6 +113,7 @@ class RandomChooser:
         return options[self._rng.randrange(len(options))]
 
 
+_EVENTS = tuple(sorted(EVENTS - {"fetch"}))  # those that happen at every venue
 _WAYS = ("to_client", "to_server", "both")
 
 # What parameters are drawn from: a range of ints or floats, or a list of choices. A kind that is
@@ -164,12 +167,17 @@ def is_drawable(kind: type[Fault]) -> bool:
 
 
 def _drawable(
-    *, cutting: bool = False, connecting: bool | None = None, books: bool = False
+    *,
+    cutting: bool = False,
+    connecting: bool | None = None,
+    books: bool = False,
+    means: Means = _PLAIN,
 ) -> list[type[Fault]]:
     return [
         kind
         for kind in fault_kinds().values()
         if is_drawable(kind)
+        and kind.needs <= means.says
         and (connecting is None or connecting == (kind.layer is Layer.CONNECTING))
         and (kind.cuts or not cutting)
         and (books or kind not in OF_BOOKS)
@@ -217,13 +225,13 @@ def _draw_trigger(choose: Chooser, kind: type[Fault], served: int) -> Trigger:
     makers: list[Callable[[], Trigger]] = [
         lambda: AT_ONCE,
         lambda: At(choose.number(0.0, 10.0)),
-        lambda: OnEvent(choose.one_of(sorted(EVENTS)), choose.integer(1, 2)),
+        lambda: OnEvent(choose.one_of(_EVENTS), choose.integer(1, 2)),
         lambda: Messages(choose.integer(0, served)),
         lambda: Bytes(choose.integer(0, 2_000)),
         lambda: OnConnection(choose.integer(1, 2)),
     ]
-    if hooks_of(kind) == {"shift_s"}:
-        makers = makers[:3]  # a clock belongs to no connection
+    if hooks_of(kind) <= {"shift_s", "rest"}:
+        makers = makers[:3]  # a clock, or REST, belongs to no connection
     return choose.one_of(makers)()
 
 
@@ -245,8 +253,9 @@ def _draw_settings(choose: Chooser) -> dict[str, Any]:
     return settings
 
 
-def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
-    """A scenario that a sound feed has to survive."""
+def draw_scenario(choose: Chooser, *, seed: int, venue: str = "price") -> Scenario:
+    """A scenario at `venue` that a sound feed has to survive."""
+    means = dialect_by_name(venue).means
     symbols = ["BTC-USD", "ETH-USD", "SOL-USD"][: choose.integer(1, 3)]
     channel = choose.one_of(["price", "price", "price", "book"])
     steps: list[Step | Fault] = []
@@ -255,7 +264,7 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
         served = choose.integer(2, 25)
         serve = Serve(served, interval_s=choose.one_of([0.1, 0.0, 0.01, 1.0]))
         if shape <= 4:
-            kind = choose.one_of(_drawable(books=channel == "book"))
+            kind = choose.one_of(_drawable(books=channel == "book", means=means))
             every = choose.integer(1, 3)
             inject = Inject(
                 draw_fault(choose, kind, symbols),
@@ -267,7 +276,7 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
             )
             steps += [inject, serve]
         elif shape <= 7:
-            cutting = choose.one_of(_drawable(cutting=True))
+            cutting = choose.one_of(_drawable(cutting=True, means=means))
             steps += [serve, Cut(draw_fault(choose, cutting, symbols))]
             for _ in range(choose.integer(0, 2)):
                 meeting = choose.one_of(_drawable(connecting=True))
@@ -284,6 +293,7 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
         steps=steps,
         symbols=symbols,
         channel=channel,
+        venue=venue,
         settings=_draw_settings(choose),
         consumer_pause_s=choose.one_of([0.0, 0.0, 0.0, 0.05, 0.5]),
         heartbeat_s=choose.one_of([None, None, 7.0]),
@@ -292,6 +302,6 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
     )
 
 
-def random_scenario(seed: int) -> Scenario:
+def random_scenario(seed: int, *, venue: str = "price") -> Scenario:
     """The scenario of a seed: the same one in every process and version."""
-    return draw_scenario(RandomChooser(Random(f"scenario/{seed}")), seed=seed)
+    return draw_scenario(RandomChooser(Random(f"scenario/{seed}")), seed=seed, venue=venue)

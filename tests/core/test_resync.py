@@ -28,7 +28,8 @@ from feedhandler import (
     PriceVenue,
     Trust,
 )
-from feedhandler._core.resync import BookMessage, BookSync, SyncState
+from feedhandler._core.resync import BookSync, SyncState
+from feedhandler._core.validators import BookMessage, ByCount
 from feedhandler.abc import Ignored, Malformed, Resync, Subscription, Synced
 from feedhandler_testing import MockBook
 
@@ -41,21 +42,23 @@ def level_count(book: OrderBook) -> int:
 
 
 def fresh(limit: int = 100) -> BookSync:
-    return BookSync(A, venue="v", checksum=level_count, limit=limit)
+    return BookSync(A, venue="v", validator=ByCount(), checksum=level_count, limit=limit)
 
 
 def snapshot(
     sequence: int, *prices: int, check: int | None = None, asks: tuple[int, ...] = ()
 ) -> BookMessage:
-    event = BookSnapshot("A", side(prices), side(asks), sequence, None, 7, "v", 2, Trust.VERIFIED)
-    return BookMessage(event, sequence, check)
+    return BookMessage(
+        True, side(prices), side(asks), None, 7, 2, sequence=sequence, checksum=check
+    )
 
 
 def delta(
     sequence: int, *prices: int, check: int | None = None, asks: tuple[int, ...] = ()
 ) -> BookMessage:
-    event = BookDelta("A", side(prices), side(asks), sequence, None, 7, "v", 2, Trust.VERIFIED)
-    return BookMessage(event, sequence, check)
+    return BookMessage(
+        False, side(prices), side(asks), None, 7, 2, sequence=sequence, checksum=check
+    )
 
 
 def side(prices: tuple[int, ...]) -> tuple[Level, ...]:
@@ -66,8 +69,7 @@ def feed(sync: BookSync, *messages: BookMessage) -> list[str]:
     """What follows from `messages`, in short."""
     told: list[str] = []
     for message in messages:
-        take = sync.snapshot if isinstance(message.event, BookSnapshot) else sync.delta
-        told += map(short, take(message))
+        told += map(short, sync.take(message))
     return told
 
 
@@ -239,7 +241,7 @@ def test_messages_are_judged(
 def test_the_gap_says_all_that_is_known() -> None:
     sync = fresh()
     feed(sync, snapshot(5, 1))
-    gap = sync.delta(delta(9))[0]
+    gap = sync.take(delta(9))[0]
     assert gap == Gap("A", GapReason.SEQUENCE, 6, 8, None, 7, 3, 7, "v", 2, of_book=True)
 
 

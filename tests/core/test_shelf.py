@@ -36,7 +36,9 @@ def snapshot(sequence: int, symbol: str = "A", trust: Trust = Trust.VERIFIED) ->
 
 
 def delta(sequence: int, symbol: str = "A", trust: Trust = Trust.VERIFIED) -> BookDelta:
-    return BookDelta(symbol, (level(sequence),), (), sequence, None, sequence, "v", 1, trust)
+    return BookDelta(
+        symbol, (level(sequence),), (), sequence, None, sequence, "v", 1, trust, sequence - 1
+    )
 
 
 def gap(symbol: str | None = "A", *, of_book: bool = True) -> Gap:

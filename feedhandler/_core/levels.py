@@ -1,0 +1,96 @@
+"""The levels of one side of a book as a message has them: checked, and put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import pairwise
+from operator import itemgetter
+
+from feedhandler.codec import MAX_AMOUNT, MIN_AMOUNT, check_amount
+from feedhandler.model import Level
+
+__all__ = ["are_right", "book_side", "in_order", "strict_side"]
+
+_price = itemgetter(0)
+
+
+def are_right(levels: Sequence[Level], *, delta: bool) -> bool:
+    """Whether each has a sane price and size; raises `ArithmeticError` for a NaN.
+
+    Sizes of 0 are right in a `delta` only.
+    """
+    low, high = MIN_AMOUNT, MAX_AMOUNT
+    for price, size in levels:
+        if not (low <= price <= high and (low <= size <= high or (delta and not size))):
+            return False
+    return True
+
+
+def in_order(levels: Sequence[Level], *, down: bool, repeats: bool = False) -> tuple[Level, ...]:
+    """`levels` best first: from the highest price `down`, or from the lowest up.
+
+    Raises `ValueError` for a price that occurs twice; where the venue `repeats` prices in one
+    message, the last one counts.
+    """
+    if down:
+        if all(a[0] > b[0] for a, b in pairwise(levels)):
+            return tuple(levels)
+    elif all(a[0] < b[0] for a, b in pairwise(levels)):
+        return tuple(levels)
+    if repeats:
+        levels = [*{level.price: level for level in levels}.values()]
+    ordered = tuple(sorted(levels, key=_price, reverse=down))
+    for a, b in pairwise(ordered):
+        if a.price == b.price:
+            raise ValueError(f"the price {a.price:.20} occurs twice")
+    return ordered
+
+
+def book_side(
+    levels: Sequence[Level], *, down: bool, delta: bool, repeats: bool = False
+) -> tuple[Level, ...] | None:
+    """`levels` checked and best first, the fast way; `None` where something is wrong with them.
+
+    What it is, `strict_side()` says.
+    """
+    try:
+        if not are_right(levels, delta=delta):
+            return None
+        return in_order(levels, down=down, repeats=repeats)
+    except (ArithmeticError, ValueError):
+        return None
+
+
+def strict_side(
+    levels: Sequence[Sequence[Decimal]],
+    *,
+    down: bool,
+    delta: bool,
+    path: str,
+    problems: list[tuple[str, str]],
+    repeats: bool = False,
+) -> tuple[Level, ...]:
+    """As `book_side()`, naming in `problems` all that is wrong, each at its place in `path`."""
+    checked: list[Level] = []
+    for i, pair in enumerate(levels):
+        try:
+            checked.append(_level(pair, delta=delta))
+        except ValueError as error:
+            problems.append((f"{path}[{i}]", str(error)))
+    try:
+        return in_order(checked, down=down, repeats=repeats)
+    except ValueError as error:
+        problems.append((path, str(error)))
+        return ()
+
+
+def _level(pair: Sequence[Decimal], *, delta: bool) -> Level:
+    if len(pair) < 2:
+        raise ValueError(f"expected a price and a size, got {len(pair)} values")
+    level = Level(check_amount(pair[0]), check_amount(pair[1]))
+    if not level.price:
+        raise ValueError("a price of 0")
+    if not (level.size or delta):
+        raise ValueError("a size of 0 in a snapshot")
+    return level

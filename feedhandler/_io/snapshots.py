@@ -1,0 +1,130 @@
+"""Snapshots of order books that come over REST: fetched beside the reader, at the venue's pace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import trio
+
+from feedhandler.abc import (
+    Control,
+    HttpResponse,
+    Session,
+    SnapshotSession,
+    SnapshotVenue,
+    Subscription,
+)
+from feedhandler.errors import DecodeError, FetchFailed
+from feedhandler.model import Event
+
+__all__ = ["Answered", "Gate", "SnapshotDesk", "decode_snapshot"]
+
+Answered = Callable[[Subscription, HttpResponse | FetchFailed, int], None]
+
+_AT_ONCE = 4  # requests; the gate paces them, this bounds what waits for answers
+
+
+class Gate(Protocol):
+    """The way to a venue's REST interface, at the pace that the venue allows."""
+
+    async def get(
+        self, url: str, *, weight: float, max_bytes: int, deadline_s: float
+    ) -> HttpResponse:
+        """Wait for the turn, and get `url` within `deadline_s`. Raises `FetchFailed`."""
+        ...
+
+
+class SnapshotDesk:
+    """Fetches the snapshots that are asked for, each once at a time, for one connection's books.
+
+    `answered` is called with each answer, or with why there is none.
+    """
+
+    def __init__(
+        self,
+        venue: SnapshotVenue,
+        gate: Gate,
+        *,
+        deadline_s: float,
+        max_bytes: int,
+        answered: Answered,
+    ) -> None:
+        self._venue = venue
+        self._gate = gate
+        self._deadline_s = deadline_s
+        self._max_bytes = max_bytes
+        self._answered = answered
+        self._wanted: dict[Subscription, None] = {}
+        self._busy: set[Subscription] = set()
+        self._changed = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<SnapshotDesk wanted={len(self._wanted)} busy={len(self._busy)}>"
+
+    def ask(self, subscriptions: Iterable[Subscription]) -> None:
+        """Fetch these, unless that is being done."""
+        new = [s for s in subscriptions if s not in self._busy and s not in self._wanted]
+        if new:
+            self._wanted.update(dict.fromkeys(new))
+            self._notify()
+
+    def forget(self, subscription: Subscription) -> None:
+        """It is wanted no longer; an answer that is on its way is dropped."""
+        self._wanted.pop(subscription, None)
+        self._busy.discard(subscription)
+
+    async def run(self, epoch: int) -> None:
+        """Fetch what is asked for until cancelled: for as long as connection `epoch` lives."""
+        self._wanted.clear()
+        self._busy.clear()
+        async with trio.open_nursery() as nursery:
+            while True:
+                while self._wanted and len(nursery.child_tasks) < _AT_ONCE:
+                    subscription = next(iter(self._wanted))
+                    del self._wanted[subscription]
+                    self._busy.add(subscription)
+                    nursery.start_soon(self._fetch, subscription, epoch)
+                changed = self._changed
+                await changed.wait()
+
+    async def _fetch(self, subscription: Subscription, epoch: int) -> None:
+        answer: HttpResponse | FetchFailed
+        try:
+            answer = await self._gate.get(
+                self._venue.snapshot_url(subscription),
+                weight=self._venue.snapshot_weight,
+                max_bytes=self._max_bytes,
+                deadline_s=self._deadline_s,
+            )
+        except FetchFailed as error:
+            answer = error
+        if subscription in self._busy:
+            self._busy.discard(subscription)
+            self._answered(subscription, answer, epoch)
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+
+def decode_snapshot(
+    session: Session,
+    subscription: Subscription,
+    answer: HttpResponse | FetchFailed,
+    *,
+    recv_ns: int,
+    epoch: int,
+) -> Sequence[Event | Control]:
+    """What follows from an answer. Raises the `FetchFailed` that it is, or `DecodeError`."""
+    if isinstance(answer, FetchFailed):
+        raise answer
+    if not isinstance(session, SnapshotSession):
+        return ()
+    try:
+        return [*session.decode_snapshot(subscription, answer, recv_ns=recv_ns, epoch=epoch)]
+    except DecodeError:
+        raise
+    except Exception as error:  # a venue's bug is no reason to stop
+        raise DecodeError(subscription.symbol, answer.body, [("$", repr(error))]) from error
