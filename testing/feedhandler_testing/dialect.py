@@ -11,6 +11,8 @@ Beside price, snapshot, delta, subscribed, unsubscribed and error, the plain mes
   of the book;
 - ``{"type": "hello"}``, said when a connection begins; ``{"type": "heartbeat"}``, every
   `Means.heartbeat_s`; ``{"type": "reconnect", "reason"}``, the notice; ``{"type": "ping", "id"}``;
+- a snapshot that is made out of a recording has ``"raw"``: the venue's own number of the book's
+  last message (or `None`), which then is to be written, and not one made of ``"sequence"``;
 - ``{"type": "pong", …}`` and ``{"type": "result", …}``, the answers to a client's ``ping`` and
   ``call``, with all that the request had.
 """
@@ -22,7 +24,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -42,6 +44,7 @@ __all__ = [
     "Listing",
     "Means",
     "PlainDialect",
+    "StampedSession",
     "UpdateIds",
     "added",
     "dialect_by_name",
@@ -66,9 +69,12 @@ class Means:
     can't act. `numbered_trades`: a trade that is missing, late or there twice can be told by its
     number (or that of its message). `verifiable_books`: the same of its books. `numbered_books`: an
     event of a book has the venue's own number, which `Dialect.book_number()` understands; other
-    books are known by their levels. `per_connection`: its numbers are those of a connection's
+    books are known by their levels. `dated_snapshots`: a snapshot says which message of the book it
+    stands for, so that one that is too old can be told. `per_connection`: its numbers are those of a connection's
     messages, so what is missing may be of any symbol. `first_stamp` is the first such number,
     which each message then has as ``stamp``. `time_unit_ns` is how exact its times are.
+
+    With `repeats_last` the delta that a snapshot ends with is applied to it once more.
 
     It says ``heartbeat`` every `heartbeat_s`, pings (in WebSocket) every `ping_s`, and ends a
     connection on which the client has sent no message for `idle_s` (`None`: never). Of clients
@@ -79,6 +85,8 @@ class Means:
     numbered_trades: bool = True
     verifiable_books: bool = True
     numbered_books: bool = True
+    dated_snapshots: bool = True
+    repeats_last: bool = False
     per_connection: bool = False
     first_stamp: int | None = None
     time_unit_ns: int = 1
@@ -147,6 +155,16 @@ class DialectSession(Protocol):
         with stamps gives exactly one. Raises nothing for a field with a value that can't be.
         """
         ...
+
+
+@runtime_checkable
+class StampedSession(DialectSession, Protocol):
+    """One whose messages are counted on each connection, and that can read the count: for the play
+    of recordings, where something is said that was not recorded."""
+
+    def stamp_of(self, message: str | bytes) -> int | None: ...
+
+    def with_stamp(self, message: str | bytes, stamp: int) -> str | bytes: ...
 
 
 class Dialect(Protocol):
@@ -263,7 +281,11 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
+        "bybit": f"{_VENUES}.bybit:BybitDialect",
+        "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
+        "deribit": f"{_VENUES}.deribit:DeribitDialect",
+        "okx": f"{_VENUES}.okx:OKXDialect",
         "price": "feedhandler_testing.dialect:PlainDialect",
     }
 )
@@ -308,7 +330,7 @@ _FIELDS = frozenset(
     {
         "type", "symbol", "price", "size", "side", "sequence", "time", "stamp", "bids", "asks",
         "checksum", "bid", "bid_size", "ask", "ask_size", "channel", "symbols", "message", "reason",
-        "id",
+        "id", "raw",
     }
 )  # fmt: skip
 

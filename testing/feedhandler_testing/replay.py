@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import trio
@@ -19,7 +19,8 @@ from feedhandler.abc import Dialer, Fetcher, HttpResponse, Venue
 from feedhandler.errors import RecordingError
 from feedhandler.recording import Record, read_recording
 from feedhandler_testing.connection import MockWebSocketConnection
-from feedhandler_testing.dialect import DIALECTS, Dialect, dialect_by_name
+from feedhandler_testing.dialect import DIALECTS, Dialect, StampedSession, dialect_by_name
+from feedhandler_testing.recorded_books import RecordedBooks
 from feedhandler_testing.server import MockWebSocketServer
 
 __all__ = ["LoadedRecording", "Mutation", "Planted", "ReplayServer"]
@@ -155,7 +156,9 @@ class ReplayServer:
     Over REST, what is answered is the newest of what was recorded for that path and symbol, up to
     where the play is: a snapshot that is asked for too early comes when its time has come. And the
     play waits for one that is due, for `patience_s`, where the client has subscribed to its book.
-    `mutate_rest` may change a body.
+    `mutate_rest` may change a body. With `fresh_books`, a book that is asked for once more, in the
+    stream or over REST, is answered as it stands there, so that a client can mend its own; without,
+    it is not answered in the stream, and over REST as before.
 
     `mock` is the server beneath, for faults: ``server.mock.fault(Reset(), Messages(100))``.
     """
@@ -173,6 +176,7 @@ class ReplayServer:
         mutate: Mutation | None = None,
         mutate_rest: Callable[[str, bytes], bytes] | None = None,
         stays: bool = False,
+        fresh_books: bool = False,
         patience_s: float = 2.0,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -186,6 +190,7 @@ class ReplayServer:
         asked = any(one.k == "send" for one in recording.records)
         self.mock = MockWebSocketServer(seed=seed, tcp=tcp, dialect=dialect)
         self.mock.rest_source = self
+        self.mock.quiet = True  # what the venue said by itself is recorded
         self.mock.acknowledges = not asked and dialect is not None
         self.mock.list_symbols(recording.symbols)
         self._speed = speed
@@ -200,6 +205,12 @@ class ReplayServer:
         self._moved = trio.Event()
         self._fetched: set[int] = set()  # which records were answered with
         self._next = 0
+        self._fresh = fresh_books
+        self._books: RecordedBooks | None = None  # of the line that is played
+        self._asked: dict[int, set[tuple[str, str]]] = {}  # of each connection
+        self._more: dict[int, int] = {}  # how many messages it has that were not recorded
+        if fresh_books:
+            self.mock.answerer = self._answer_again
 
     def __repr__(self) -> str:
         return f"<ReplayServer {self.recording.venue} sent={self.sent}/{self.total}>"
@@ -275,14 +286,18 @@ class ReplayServer:
             await connection.wait_heard()
         started, first = trio.current_time(), line[0].t if line else 0
         self._move(first, back=True)
+        self._fetched.clear()
+        if self._fresh:
+            self._books = RecordedBooks(self.venue(), self.mock.dialect, self.recording.symbols)
         waiting: list[str | bytes] = []
-        index = count = 0
+        recorded: list[Record] = []
+        index = 0
         for record in line:
             due = started + (record.t - first) / 1e9 / self._speed
             held = record.k == "http"
             if waiting and (held or len(waiting) >= _SLICE or due > trio.current_time()):
-                await self._send(connection, waiting, count)
-                waiting, count = [], 0
+                await self._send(connection, waiting, recorded)
+                waiting, recorded = [], []
             if connection.closed:
                 return
             if due > trio.current_time():
@@ -293,16 +308,69 @@ class ReplayServer:
             elif record.payload is not None:
                 message = record.payload
                 waiting += [message] if self._mutate is None else self._mutate(index, message)
-                index, count = index + 1, count + 1
-        await self._send(connection, waiting, count)
+                recorded.append(record)
+                index += 1
+        await self._send(connection, waiting, recorded)
 
     async def _send(
-        self, connection: MockWebSocketConnection, messages: list[str | bytes], count: int
+        self,
+        connection: MockWebSocketConnection,
+        messages: list[str | bytes],
+        recorded: list[Record],
     ) -> None:
+        if self._books is not None:
+            for record in recorded:
+                self._books.take(record)
+            messages = self._counted(connection, messages, recorded)
         await connection.send_many(messages)
-        self.sent += count
+        self.sent += len(recorded)
         if self._on_progress is not None:
             self._on_progress(self.sent, self.total)
+
+    def _counted(
+        self,
+        connection: MockWebSocketConnection,
+        messages: list[str | bytes],
+        recorded: list[Record],
+    ) -> list[str | bytes]:
+        """The messages with the numbers that they have after what was not recorded."""
+        session = connection.session
+        if not isinstance(session, StampedSession) or not recorded:
+            return messages
+        more = self._more.get(connection.id, 0)
+        last = max((session.stamp_of(one.payload or "") or 0 for one in recorded), default=0)
+        connection.count_from(last + more + 1)
+        if not more:
+            return messages
+        counted = []
+        for message in messages:
+            stamp = session.stamp_of(message)
+            counted.append(message if stamp is None else session.with_stamp(message, stamp + more))
+        return counted
+
+    async def _answer_again(
+        self, connection: MockWebSocketConnection, request: dict[str, Any]
+    ) -> bool:
+        """Answer what was asked for before on this connection, which no recording shows."""
+        channel = request.get("channel", "price")
+        asked = self._asked.setdefault(connection.id, set())
+        wanted = {(channel, symbol) for symbol in request["symbols"]}
+        again = request["type"] == "unsubscribe" or bool(wanted & asked)
+        if request["type"] == "subscribe":
+            asked |= wanted
+        if not again:
+            return False
+        before = connection.next_stamp or 0
+        kind = f"{request['type']}d"
+        answers: list[dict[str, Any]] = [{**request, "type": kind}]
+        over_rest = "rest" in self.mock.dialect.means.says
+        if kind == "subscribed" and channel == "book" and self._books and not over_rest:
+            snapshots = [self._books.snapshot(symbol) for symbol in request["symbols"]]
+            answers += [snapshot for snapshot in snapshots if snapshot is not None]
+        await connection.answer(answers)
+        said = (connection.next_stamp or 0) - before
+        self._more[connection.id] = self._more.get(connection.id, 0) + said
+        return True
 
     def _move(self, t: int, *, back: bool = False) -> None:
         self._at = t if back else max(t, self._at)
@@ -316,6 +384,8 @@ class ReplayServer:
         request = self.mock.dialect.rest_request(record.url or "", self.mock.listing)
         if request is None or request.get("symbol") not in connection.book_subscriptions:
             return
+        if self._books is not None:
+            self._books.take_snapshot(request["symbol"], record)
         with trio.move_on_after(self._patience_s):
             while id(record) not in self._fetched and not connection.closed:
                 await self._moved.wait()
@@ -348,6 +418,10 @@ class ReplayServer:
         if not wanted:
             return None
         past = [one for one in wanted if one.t <= self._at] or wanted[:1]
+        if not ago and symbol is None and id(past[-1]) in self._fetched and self._books is not None:
+            answer = self._as_it_stands(url, self._books)
+            if answer is not None:
+                return answer
         self._fetched.add(id(past[-1]))
         self._move(self._at)
         body = past[max(-1 - ago, -len(past))].payload or b""
@@ -355,6 +429,14 @@ class ReplayServer:
         if self._mutate_rest is not None:
             body = self._mutate_rest(url, body)
         return HttpResponse(200, (("Content-Type", "application/json"),), body)
+
+    def _as_it_stands(self, url: str, books: RecordedBooks) -> HttpResponse | None:
+        dialect, listing = self.mock.dialect, self.mock.listing
+        request = dialect.rest_request(url, listing)
+        if request is None or request["type"] != "snapshot":
+            return None
+        message = books.snapshot(request["symbol"])
+        return None if message is None else dialect.rest_answer(request, message, listing)
 
 
 def _is_for(recorded: str, url: str) -> bool:

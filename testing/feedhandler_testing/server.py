@@ -41,7 +41,7 @@ from feedhandler_testing.prices import PriceSource, as_message
 from feedhandler_testing.streams import MemoryStream, memory_network
 from feedhandler_testing.triggers import AT_ONCE, Trigger
 
-__all__ = ["MockWebSocketServer", "RestSource", "ServerObserver"]
+__all__ = ["Answerer", "MockWebSocketServer", "RestSource", "ServerObserver"]
 
 _NOT_FOUND = HttpResponse(404, (("Content-Type", "text/plain"),), b"Not Found")
 _CHANNELS = frozenset({"price", "book", "quote"})
@@ -64,6 +64,14 @@ class ServerObserver(Protocol):
     def fired(self, placed: PlacedFault, attempt: int) -> None: ...
 
     def removed(self, placed: PlacedFault) -> None: ...
+
+
+class Answerer(Protocol):
+    """Who answers a request for subscriptions, if it returns true."""
+
+    async def __call__(
+        self, connection: MockWebSocketConnection, request: dict[str, Any], /
+    ) -> bool: ...
 
 
 class RestSource(Protocol):
@@ -135,6 +143,8 @@ class MockWebSocketServer:
         self.auto_ack = auto_ack
         self.acknowledges = True  # with `auto_ack`: or it only takes note of what is asked for
         self.rest_source: RestSource | None = None  # who answers over REST before the dialect
+        self.quiet = False  # with it, heartbeats and the like are not said
+        self.answerer: Answerer | None = None  # who answers requests for subscriptions before it
         self.unknown_symbols = frozenset(unknown_symbols)
         self.lose_acks = lose_acks
         self.dialled = 0
@@ -608,10 +618,11 @@ class MockWebSocketServer:
             on_sent=None if self.observer is None else self._tell_sent,
             on_event=lambda connection, event: self._tell(connection.attempt, event),
         )
+        connection.quiet = self.quiet
         link.connection = connection
         await link.send_all(answer)
         self._tell(link.attempt, "accepted")
-        if "hello" in self.dialect.means.says:
+        if "hello" in self.dialect.means.says and not self.quiet:
             await connection.answer([{"type": "hello"}])
         return connection
 
@@ -672,6 +683,9 @@ class MockWebSocketServer:
                 subscribed.pop(symbol, None)
         if self.lose_acks > 0:
             self.lose_acks -= 1
+            return
+        if self.answerer is not None and await self.answerer(connection, request):
+            self._tell(connection.attempt, "subscribed")
             return
         if not self.acknowledges:
             return
