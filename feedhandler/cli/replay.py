@@ -13,7 +13,7 @@ import trio
 from attrs import define, field
 from rich.progress import Progress
 
-from feedhandler._io.feed import Feed
+from feedhandler._io.legs import Feed
 from feedhandler.cli.board import Output, describe
 from feedhandler.config import FeedConfig
 from feedhandler.handler import open_feed

@@ -75,6 +75,8 @@ class Means:
     such number, which each message then has as ``stamp``. `time_unit_ns` is how exact its times
     are.
 
+    With `repeats_last` the delta that a snapshot ends with is applied to it once more.
+
     It says ``heartbeat`` every `heartbeat_s`, pings (in WebSocket) every `ping_s`, and ends a
     connection on which the client has sent no message for `idle_s` (`None`: never). Of clients
     that name one symbol in each request, `split_requests` tells that many may come at once.
@@ -85,6 +87,7 @@ class Means:
     verifiable_books: bool = True
     numbered_books: bool = True
     dated_snapshots: bool = True
+    repeats_last: bool = False
     per_connection: bool = False
     first_stamp: int | None = None
     time_unit_ns: int = 1
@@ -279,7 +282,11 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
+        "bybit": f"{_VENUES}.bybit:BybitDialect",
+        "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
+        "deribit": f"{_VENUES}.deribit:DeribitDialect",
+        "okx": f"{_VENUES}.okx:OKXDialect",
         "price": "feedhandler_testing.dialect:PlainDialect",
     }
 )

@@ -420,6 +420,7 @@ class BooksTrue(Rule):
     _made: dict[tuple[str, int], int] = field(factory=dict)
     _books: dict[str, tuple[dict[str, str], dict[str, str]]] = field(factory=dict)
     _last: dict[str, int] = field(factory=dict)
+    _fresh: set[str] = field(factory=set)  # books of which the last that came was a snapshot
     _tainted: bool = False
     _known: set[str] = field(factory=set)
 
@@ -443,18 +444,27 @@ class BooksTrue(Rule):
                 if not self._tainted:
                     yield f"{record.symbol} book is told {record.trust}, and never was the venue's"
 
+    def _repeats(self, symbol: str, number: int) -> bool:
+        """Whether it is the delta that the snapshot before it has, at a venue that wants it so."""
+        repeats = self.contract.means.repeats_last
+        return repeats and symbol in self._fresh and number == self._last.get(symbol)
+
     def _told(self, record: BookTold, number: int) -> Iterator[str]:
         symbol = record.symbol
         trusted = record.trust in ("verified", "unverifiable")
         if record.whole:
             self._books[symbol] = {}, {}
+            self._fresh.add(symbol)
         elif (
             trusted
             and (self.contract.means.verifiable_books or not self._tainted)
             and number != self._last.get(symbol, number - 1) + 1
+            and not self._repeats(symbol, number)
             and self.contract.means.numbered_books
         ):
             yield f"{symbol} delta #{number} follows #{self._last.get(symbol)}"
+        if not record.whole:
+            self._fresh.discard(symbol)
         sides = self._books.setdefault(symbol, ({}, {}))
         for side, levels in zip(sides, (record.bids, record.asks), strict=True):
             for price, size in (level.split(":") for level in levels):
