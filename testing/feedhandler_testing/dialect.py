@@ -85,11 +85,8 @@ class Means:
     numbered_trades: bool = True
     verifiable_books: bool = True
     numbered_books: bool = True
-<<<<<<< HEAD
     dated_snapshots: bool = True
-=======
     repeats_last: bool = False
->>>>>>> e37265bd2dd2dd16b7001c6372bad7928d45df5c
     per_connection: bool = False
     first_stamp: int | None = None
     time_unit_ns: int = 1
@@ -284,11 +281,8 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
-<<<<<<< HEAD
         "bybit": f"{_VENUES}.bybit:BybitDialect",
-=======
         "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
->>>>>>> e37265bd2dd2dd16b7001c6372bad7928d45df5c
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
         "deribit": f"{_VENUES}.deribit:DeribitDialect",
         "okx": f"{_VENUES}.okx:OKXDialect",
