@@ -112,6 +112,7 @@ class _Session:
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
         self._beats = False
+        self._refused: set[tuple[object, str]] = set()
 
     def requests(self, message: str | bytes) -> Sequence[dict[str, Any]]:
         try:
@@ -148,6 +149,9 @@ class _Session:
     def says(self, message: Mapping[str, Any]) -> bool:
         match message["type"]:
             case "subscribed" | "unsubscribed" | "error":
+                if "symbol" in message:
+                    theirs = self._listing.theirs(message["symbol"])
+                    self._refused.add((message.get("id"), theirs))
                 return bool(message.get("last", True))  # one answer for all channels of a request
             case "heartbeat":
                 return self._beats
@@ -156,7 +160,16 @@ class _Session:
     def encode(self, message: Mapping[str, Any]) -> Sequence[str]:
         match message["type"]:
             case "subscribed" | "unsubscribed" | "error" if "result" in message:
-                return [_text(_answer(message["id"], message["result"]))]
+                # Those that the server, or a fault, has refused are left out.
+                number, symbol = message["id"], message.get("symbol")
+                without = None if symbol is None else self._listing.theirs(symbol)
+                told = [
+                    channel
+                    for channel in message["result"]
+                    if (number, _instrument_of(channel)) not in self._refused
+                    and _instrument_of(channel) != without
+                ]
+                return [_text(_answer(number, told))]
             case "error":
                 error = {"code": -32602, "message": "Invalid params", "data": message["message"]}
                 return [_text({"jsonrpc": "2.0", "error": error})]
