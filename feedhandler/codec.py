@@ -35,6 +35,7 @@ __all__ = [
     "check_amount",
     "parse_amount",
     "parse_time_ns",
+    "read_json",
 ]
 
 T = TypeVar("T")
@@ -68,7 +69,6 @@ class FastDecoder(Generic[T]):
         self._guarded = not amounts_as_text
         self._venue = venue
         self._decode = msgspec.json.Decoder(cls).decode
-        self._lenient = msgspec.json.Decoder(Any, float_hook=_NumberText)
 
     def decode(self, data: str | bytes) -> T:
         """Decode one message. Raises `DecodeError` with the path of each wrong field."""
@@ -81,20 +81,7 @@ class FastDecoder(Generic[T]):
 
     def decode_strictly(self, data: str | bytes) -> T:
         """The slow way: judge every field by the text that was sent, and name all problems."""
-        try:
-            given: object = data
-            if not isinstance(given, str | bytes):
-                kind = type(given).__name__
-                raise DecodeError(self._venue, b"", [("$", f"expected text or bytes, got {kind}")])
-            if not data:
-                raise DecodeError(self._venue, data, [("$", "the message is empty")])
-            document = self._lenient.decode(data)
-        except msgspec.DecodeError as error:
-            raise DecodeError(self._venue, data, [("$", f"not JSON: {error}")]) from error
-        except UnicodeError as error:
-            raise DecodeError(self._venue, data, [("$", f"not UTF-8: {error}")]) from error
-        except RecursionError as error:
-            raise DecodeError(self._venue, data, [("$", "nested too deeply")]) from error
+        document = read_json(data, venue=self._venue)
         if not isinstance(document, dict):
             raise DecodeError(
                 self._venue, data, [("$", f"expected an object, got {_kind(document)}")]
@@ -111,6 +98,30 @@ class _NumberText(str):
     """A JSON number with a point or an exponent, as it was written."""
 
     __slots__ = ()
+
+
+_read = msgspec.json.Decoder(Any, float_hook=_NumberText).decode
+
+
+def read_json(data: str | bytes, *, venue: str) -> Any:
+    """Any JSON, with every digit of its numbers: those with a point or an exponent stay text.
+
+    Raises `DecodeError` for what is none.
+    """
+    try:
+        given: object = data
+        if not isinstance(given, str | bytes):
+            kind = type(given).__name__
+            raise DecodeError(venue, b"", [("$", f"expected text or bytes, got {kind}")])
+        if not data:
+            raise DecodeError(venue, data, [("$", "the message is empty")])
+        return _read(data)
+    except msgspec.DecodeError as error:
+        raise DecodeError(venue, data, [("$", f"not JSON: {error}")]) from error
+    except UnicodeError as error:
+        raise DecodeError(venue, data, [("$", f"not UTF-8: {error}")]) from error
+    except RecursionError as error:
+        raise DecodeError(venue, data, [("$", "nested too deeply")]) from error
 
 
 def are_plain(messages: Sequence[str | bytes]) -> bool:

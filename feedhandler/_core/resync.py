@@ -195,7 +195,8 @@ class BookSync:
         if hole is not None:
             items.append(self._gap_of(hole, message))
         in_order = newest is not None or not self._fetched
-        proven = in_order and not confirmed if self._numbered else not synced
+        numbered = self._numbered and number is not None
+        proven = in_order and not confirmed if numbered else not synced
         self._trust = self._validator.trust(message, proven=proven)
         self.state = SyncState.SYNCED
         self.newest = number

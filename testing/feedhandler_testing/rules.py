@@ -16,6 +16,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import takewhile
 from typing import ClassVar
 
 from attrs import define, field, frozen
@@ -316,7 +317,11 @@ class LossAnnounced(Rule):
         pending = self._pending.get(symbol, {})
         gaps = self._gaps.get(symbol, [])
         begun = symbol in self._begun
-        for lost in [n for n in pending if n < number]:
+        if self.contract.means.numbered_trades:
+            before = [n for n in pending if n < number]
+        else:  # in the order in which they were sent
+            before = [*takewhile(lambda n: n != number, pending)] if number in pending else []
+        for lost in before:
             intact = pending.pop(lost)
             if any(first <= lost <= last for first, last in gaps):
                 continue
@@ -397,6 +402,7 @@ class NoFalseAlarm(Rule):
         yield f"announced a hole in {symbol}, #{first} to #{last}, and no connection left one"
 
 
+_AGING = ("stale_snapshot-", "rest_stale-")
 # The layers whose faults make no message malformed.
 _SPARING = frozenset({Layer.CONNECTING.value, Layer.BYTES.value, Layer.CLOCK.value})
 
@@ -407,7 +413,7 @@ class BooksTrue(Rule):
     number, in the ten best levels of each side, and no delta is added across a hole.
 
     Where the venue gives nothing to check, no book is told to be verified, and what a fault has
-    done to one can't be told.
+    done to one can't be told; nor that a snapshot is too old, where it does not say what it is of.
     """
 
     reads: ClassVar[tuple[type[Record], ...]] = (Made, BookTold, Fired)
@@ -428,6 +434,8 @@ class BooksTrue(Rule):
                 self._tainted = True
             case Fired(layer=layer) if not verifiable and layer not in _SPARING:
                 self._tainted = True
+            case Fired(fault=name) if name.startswith(_AGING):
+                self._tainted |= not self.contract.means.dated_snapshots
             case BookTold(trust="verified") if not verifiable:
                 yield f"{record.symbol} book is told to be verified, and nothing verifies it"
             case BookTold(number=int(number)):

@@ -88,7 +88,7 @@ class BinanceSpotDialect:
             return refused()
         limit = request["limit"]
         depth = {
-            "lastUpdateId": _ids(message["symbol"]).last(message["sequence"]),
+            "lastUpdateId": _last_of(message),
             "bids": message["bids"][:limit],
             "asks": message["asks"][:limit],
         }
@@ -139,6 +139,11 @@ def listed(listing: Listing, kind: InstrumentKind, *, venue: str) -> Instruments
 def _ids(symbol: str) -> UpdateIds:
     # Far from each other, as they are at the venue: a snapshot of another symbol never fits.
     return UpdateIds(base=zlib.crc32(symbol.encode()) * 10_000)
+
+
+def _last_of(message: Mapping[str, Any]) -> int:
+    raw: int | None = message.get("raw")
+    return _ids(message["symbol"]).last(message["sequence"]) if raw is None else raw
 
 
 def _instrument(symbol: str, theirs: str) -> dict[str, Any]:
