@@ -81,6 +81,8 @@ P  venues.deribit_data
 P  venues.deribit_list
 P  venues.deribit
 P  venues.binance_listing
+P  venues.binance_requests
+P  venues.binance_messages
 P  venues.binance_wire
 P  venues.binance_session
 P  venues.binance

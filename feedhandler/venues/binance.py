@@ -32,7 +32,8 @@ from feedhandler.config import valid_url
 from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
 from feedhandler.traits import Limits, VenueTraits
 from feedhandler.venues.binance_listing import Listed, read_instruments
-from feedhandler.venues.binance_session import CHANNELS, BinanceSession, Naming, requests_of
+from feedhandler.venues.binance_requests import CHANNELS, Naming, requests_of
+from feedhandler.venues.binance_session import BinanceSession
 
 __all__ = ["Binance"]
 
