@@ -13,6 +13,7 @@ import trio
 from attrs import field, frozen
 from attrs.validators import optional
 
+from feedhandler.abc import HttpResponse
 from feedhandler.errors import ConfigError, UsageError
 from feedhandler_testing.checks import at_least, not_negative, probability
 from feedhandler_testing.faults.base import (
@@ -23,6 +24,7 @@ from feedhandler_testing.faults.base import (
     Frame,
     Later,
     Payload,
+    RestCall,
     Timed,
     Way,
     World,
@@ -455,6 +457,15 @@ class FaultBoard:
                 tainted |= fault.taints
             passing = result
         return passing, tainted
+
+    async def rest(self, attempt: int, call: RestCall, answer: HttpResponse) -> HttpResponse:
+        """What a client gets that has fetched something."""
+        for placed, fault, act in self._turns("rest", attempt, None):
+            # It counts before it is over: a reset is an exception, and a delay can be cut short.
+            placed.has_fired(attempt)
+            changed: HttpResponse | None = await fault.rest(act, call, answer)
+            answer = answer if changed is None else changed
+        return answer
 
     def shift_s(self) -> float:
         """How far the client's wall clock is off."""

@@ -6,7 +6,7 @@ import contextlib
 import gzip
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -16,6 +16,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from feedhandler._core.frames import Opcode, encode_frame
 from feedhandler_testing.board import FaultBoard
+from feedhandler_testing.dialect import Dialect, DialectSession, PlainDialect, respelled
 from feedhandler_testing.faults.base import Frame, Later, Payload
 from feedhandler_testing.link import Link
 from feedhandler_testing.prices import encode_message
@@ -38,6 +39,8 @@ class MockWebSocketConnection:
     gone. Pings and the Close frame are answered unless `answer_pings` or `answer_close` is set to
     false; while `silent`, nothing leaves at all. `sent` counts messages, `bytes_sent` bytes,
     `attempt` is the number of the client's attempt to connect. `link` is what faults act on.
+    `session` is what the venue's dialect knows of it; `app_pongs` are the ids of the venue's own
+    pings that the client has answered.
     """
 
     def __init__(
@@ -48,6 +51,9 @@ class MockWebSocketConnection:
         path: str,
         request_headers: Sequence[tuple[str, str]],
         board: FaultBoard,
+        dialect: Dialect,
+        session: DialectSession,
+        time_ns: Callable[[], int],
         compressed: bool,
         on_sent: _OnSent | None,
         on_event: _OnEvent,
@@ -68,6 +74,14 @@ class MockWebSocketConnection:
         self.close_reason: str | None = None
         self.subscriptions: dict[str, None] = {}
         self.book_subscriptions: dict[str, None] = {}
+        self.quote_subscriptions: dict[str, None] = {}
+        self.dialect = dialect
+        self.session = session
+        self.plain = isinstance(dialect, PlainDialect)
+        self.app_pongs: set[object] = set()
+        self._stamp = dialect.means.first_stamp
+        self._time_ns = time_ns
+        self._idle = trio.CancelScope()
         self._board = board
         self._compressed = compressed
         self._on_sent = on_sent
@@ -109,11 +123,8 @@ class MockWebSocketConnection:
                 if isinstance(item, dict) and "sequence" in item:
                     count += 1
                     data += self._framed(item, text)
-                elif isinstance(item, bytes):
-                    data += encode_frame(Opcode.BINARY, item)
                 else:
-                    said = encode_message(item) if isinstance(item, dict) else item
-                    data += encode_frame(Opcode.TEXT, said.encode())
+                    data += b"".join(map(_frame_of, self._written(item)))
         await self._write(data, control=False)
         self.sent += count
         self._board.events["message"] += count
@@ -123,7 +134,7 @@ class MockWebSocketConnection:
         """Send a message of the venue without a checkpoint; false where that can't be: a fault may
         act on it, or it would have to wait. Raises as `send()` does."""
         board = self._board
-        if self.silent or self._send_lock.locked() or not self.link.roomy:
+        if self.silent or self._send_lock.locked() or not (self.link.roomy and self.plain):
             return False
         if any(board.has(hook) for hook in ("message", "frame", "strike", "begin", "carry")):
             return False
@@ -137,7 +148,8 @@ class MockWebSocketConnection:
 
     def _passed(self, message: str | bytes) -> list[_Outgoing]:
         """Text that is a JSON object is open to the faults of the venue; it is sent as it is."""
-        if isinstance(message, str) and (self._board.has("message") or self._on_sent is not None):
+        looked_at = self.plain and (self._board.has("message") or self._on_sent is not None)
+        if looked_at and isinstance(message, str):
             document = _document(message)
             if document is not None:
                 return [
@@ -148,11 +160,16 @@ class MockWebSocketConnection:
 
     def _faulted(self, message: dict[str, Any]) -> list[_Outgoing]:
         """What is sent now in the place of a message."""
+        if not self.plain:
+            if not self.session.says(message):
+                return []
+            message = self._stamped(message)
         if not self._board.has("message"):
             return [(message, None)]
         outgoing: list[_Outgoing] = []
         sent = False
-        for item in self._board.messages(self, message):
+        passing = self._board.messages(self, message)
+        for item in passing if self.plain else self._restamped(message, passing):
             if isinstance(item, Later):
                 self.start_later(item.delay_s, self._send_all, [(item.message, None)])
                 sent = True
@@ -183,6 +200,8 @@ class MockWebSocketConnection:
                 return
 
     def _framed(self, message: Payload, text: str | None) -> bytes:
+        if not self.plain and isinstance(message, dict):
+            return self._framed_as_venue(message)
         if isinstance(message, bytes):
             frame = Frame(Opcode.BINARY, message)
         else:
@@ -195,6 +214,93 @@ class MockWebSocketConnection:
         if isinstance(message, dict) and self._on_sent is not None:
             self._on_sent(self, message, not (spoiled or self.silent))
         return encode_frame(frame.opcode, frame.payload) if pieces is None else b"".join(pieces)
+
+    # --- as the venue writes it ---
+
+    async def say(self, message: dict[str, Any]) -> None:
+        """Send one of the venue's messages, as a control: no fault of messages acts on it."""
+        if not self.plain:
+            if not self.session.says(message):
+                await trio.lowlevel.checkpoint()
+                return
+            message = self._stamped(message)
+        for said in self._written(message):
+            opcode = Opcode.BINARY if isinstance(said, bytes) else Opcode.TEXT
+            await self.send_frame(opcode, said if isinstance(said, bytes) else said.encode())
+
+    def text_of(self, message: Mapping[str, Any]) -> str | None:
+        """A message as the venue writes it; `None` where that is not one single text."""
+        said = self._written(dict(message))
+        return said[0] if len(said) == 1 and isinstance(said[0], str) else None
+
+    def respelled(
+        self, message: Mapping[str, Any], name: str, change: Callable[[Any], Any] | None
+    ) -> str | None:
+        """See `dialect.respelled()`."""
+        return respelled(self.session.encode, message, name, change)
+
+    def _written(self, message: Payload) -> Sequence[str | bytes]:
+        if not isinstance(message, dict):
+            return [message]
+        return [encode_message(message)] if self.plain else self.session.encode(message)
+
+    def _framed_as_venue(self, message: dict[str, Any]) -> bytes:
+        data, intact = [], not self.silent
+        for said in self.session.encode(message):
+            opcode = Opcode.BINARY if isinstance(said, bytes) else Opcode.TEXT
+            payload = said if isinstance(said, bytes) else said.encode("utf-8", "surrogatepass")
+            pieces, spoiled = self._board.frames(self, Frame(opcode, payload))
+            data += [encode_frame(opcode, payload)] if pieces is None else pieces
+            intact &= not spoiled
+        if self._on_sent is not None:
+            self._on_sent(self, message, intact)
+        return b"".join(data)
+
+    def _timed(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        unit = self.dialect.means.time_unit_ns
+        time_ns = message.get("time", self._time_ns())
+        return {**message, "time": time_ns - time_ns % unit}
+
+    def _stamped(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """A message with its time, as exact as the venue's, and with the number that it has among
+        all messages of this connection, where the venue counts them."""
+        stamped = self._timed(message)
+        if self._stamp is not None:
+            stamped["stamp"] = self._stamp
+            self._stamp += 1
+        return stamped
+
+    def unsay(self, message: Mapping[str, Any]) -> None:
+        """The venue has never said this: what it says next has its number."""
+        if self._stamp is not None and message.get("stamp") == self._stamp - 1:
+            self._stamp -= 1
+
+    def _restamped(
+        self, message: Mapping[str, Any], items: Sequence[Payload | Later]
+    ) -> list[Payload | Later]:
+        """What faults have put in the place of `message`, with what `_stamped()` gives.
+
+        A message that they have made is one of the venue's own, and counts from where it stands.
+        """
+        if self._stamp is None:
+            return [self._timed(item) if isinstance(item, dict) else item for item in items]
+        if all("stamp" in item for item in items if isinstance(item, dict)):
+            return list(items)
+        number = own = message["stamp"]
+        restamped: list[Payload | Later] = []
+        moved: int | None = None
+        for item in items:
+            if isinstance(item, dict) and "stamp" not in item:
+                restamped.append({**self._timed(item), "stamp": number})
+                number += 1
+            elif isinstance(item, dict) and item["stamp"] == own:
+                if moved is None:
+                    moved, number = number, number + 1
+                restamped.append({**item, "stamp": moved})
+            else:
+                restamped.append(item)
+        self._stamp = max(self._stamp, number)
+        return restamped
 
     async def send_frame(
         self,
@@ -322,6 +428,11 @@ class MockWebSocketConnection:
                 nursery.start_soon(self._later, *self._to_start.popleft())
             if ping_every_s is not None:
                 nursery.start_soon(self.ping_every, ping_every_s)
+            means = self.dialect.means
+            if means.heartbeat_s is not None:
+                nursery.start_soon(self._say_every, means.heartbeat_s)
+            if means.idle_s is not None:
+                nursery.start_soon(self._end_idle, means.idle_s)
             self._board.begin(self)
             nursery.start_soon(self._board.poll, self)
             try:
@@ -351,6 +462,7 @@ class MockWebSocketConnection:
                     case TextMessage() | BytesMessage():
                         parts.append(event.data)
                         if event.message_finished:
+                            self._has_heard()
                             message = _joined(parts)
                             parts.clear()
                             self._received.append(message)
@@ -387,6 +499,7 @@ class MockWebSocketConnection:
         if self.link.linger_s:
             self.subscriptions.clear()
             self.book_subscriptions.clear()
+            self.quote_subscriptions.clear()
             await trio.sleep(self.link.linger_s)
 
     async def ping_every(self, interval_s: float) -> None:
@@ -397,6 +510,32 @@ class MockWebSocketConnection:
                 await self.ping()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+
+    async def _say_every(self, interval_s: float) -> None:
+        """Say that the venue is alive, until the connection is gone."""
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                await trio.sleep(interval_s)
+                await self.answer([{"type": "heartbeat"}])
+
+    def _has_heard(self) -> None:
+        idle_s = self.dialect.means.idle_s
+        if idle_s is not None:
+            self._idle.deadline = trio.current_time() + idle_s
+
+    async def _end_idle(self, idle_s: float) -> None:
+        """Close the connection once the client has sent no message for too long."""
+        self._idle.deadline = trio.current_time() + idle_s
+        with self._idle:
+            await trio.sleep_forever()
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.close(1000, "idle")
+
+
+def _frame_of(said: str | bytes) -> bytes:
+    if isinstance(said, bytes):
+        return encode_frame(Opcode.BINARY, said)
+    return encode_frame(Opcode.TEXT, said.encode())
 
 
 def _document(text: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from attrs import evolve, frozen
 
+from feedhandler_testing.dialect import dialect_by_name
 from feedhandler_testing.faults import (
     ExpireToken,
     Fault,
@@ -82,19 +83,25 @@ STATES = tuple(_SHAPES)
 """The states that faults are put into."""
 
 
-def matrix(kinds: Mapping[str, type[Fault]] | None = None) -> Iterator[Cell]:
-    """A scenario for each kind of fault (default: all) and each state."""
+def matrix(
+    kinds: Mapping[str, type[Fault]] | None = None, *, venue: str = "price"
+) -> Iterator[Cell]:
+    """A scenario for each kind of fault (default: all) that can act at `venue`, and each state."""
+    says = dialect_by_name(venue).means.says
     for kind in (kinds or fault_kinds()).values():
+        if not kind.needs <= says:
+            continue
         for state in STATES:
-            yield Cell(kind_of(kind), state, _scenario(typical_fault(kind), state))
+            yield Cell(kind_of(kind), state, _scenario(typical_fault(kind), state, venue))
 
 
-def _scenario(fault: Fault, state: str) -> Scenario:
+def _scenario(fault: Fault, state: str, venue: str) -> Scenario:
     before, trigger, after = _SHAPES[state]
     inject = Inject(fault, trigger, for_s=20.0 if fault.lasting else None)
     scenario = Scenario(
         name=f"{kind_of(type(fault))} while {state}",
         seed=1,
+        venue=venue,
         steps=[*before, inject, *after],
         settings={"connection": {"data_stale_s": 30.0}},
         recover_s=300.0,

@@ -126,6 +126,25 @@ class _Taint:
 
 
 @define
+class _Repeated:
+    """What was sent again, or after what follows it: where a venue's trades have no numbers that
+    tell, nobody could know."""
+
+    _highest: dict[tuple[str, int], int] = field(factory=dict)
+    _numbers: set[tuple[str, int]] = field(factory=set)
+
+    def see(self, record: Sent) -> None:
+        line = record.symbol, record.attempt
+        if record.number <= self._highest.get(line, -1):
+            self._numbers.add((record.symbol, record.number))
+        else:
+            self._highest[line] = record.number
+
+    def covers(self, record: Delivered) -> bool:
+        return (record.symbol, record.number) in self._numbers
+
+
+@define
 class NothingInvented(Rule):
     """What is published was sent, intact, with the same digits, side and time.
 
@@ -159,17 +178,21 @@ class NothingInvented(Rule):
 
 @define
 class NothingTwice(Rule):
-    """No message is published twice (but for what was received on a tainted connection)."""
+    """No message is published twice (but for what was received on a tainted connection, or came
+    twice from a venue that gives nothing to tell it by)."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Delivered, Fired, Happened)
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Delivered, Fired, Happened)
     _seen: dict[str, set[int]] = field(factory=dict)
+    _repeated: _Repeated = field(factory=lambda: _Repeated())
     _taint: _Taint = field(factory=_Taint)
 
     def see(self, record: Record) -> Iterator[str]:
         self._taint.see(record)
+        if isinstance(record, Sent) and not self.contract.means.numbered_trades:
+            self._repeated.see(record)
         if isinstance(record, Delivered) and not self._taint.covers(record, self.contract.began_ns):
             seen = self._seen.setdefault(record.symbol, set())
-            if record.number in seen:
+            if record.number in seen and not self._repeated.covers(record):
                 yield f"published {record.symbol} #{record.number} again"
             seen.add(record.number)
 
@@ -177,17 +200,23 @@ class NothingTwice(Rule):
 @define
 class InOrder(Rule):
     """The messages of a symbol are published in the order of their sequence, and a gap stands
-    where its messages would have been (but for what was received on a tainted connection)."""
+    where its messages would have been (but for what was received on a tainted connection, or came
+    out of order from a venue that gives nothing to tell it by)."""
 
-    reads: ClassVar[tuple[type[Record], ...]] = (Delivered, Lost, Fired, Happened)
+    reads: ClassVar[tuple[type[Record], ...]] = (Sent, Delivered, Lost, Fired, Happened)
     _last: dict[str, int] = field(factory=dict)
     _lost_to: dict[str, int] = field(factory=dict)
     _taint: _Taint = field(factory=_Taint)
     _ever_tainted: bool = False
+    _repeated: _Repeated = field(factory=lambda: _Repeated())
 
     def see(self, record: Record) -> Iterator[str]:
         self._taint.see(record)
         match record:
+            case Sent() if not self.contract.means.numbered_trades:
+                self._repeated.see(record)
+            case Delivered() if self._repeated.covers(record):
+                pass
             case Fired(taints=True):
                 self._ever_tainted = True  # a gap may have been told for a number that was changed
                 self._lost_to.clear()
@@ -261,13 +290,17 @@ class LossAnnounced(Rule):
     def see(self, record: Record) -> Iterator[str]:
         match record:
             case Sent():
-                if record.number > self._published.get(record.symbol, 0):
+                # Where trades have no numbers that tell, what was kept back can't be missed.
+                seen = record.intact or self.contract.means.numbered_trades
+                if seen and record.number > self._published.get(record.symbol, 0):
                     pending = self._pending.setdefault(record.symbol, {})
                     pending[record.number] = pending.get(record.number, False) or record.intact
             case Lost(of_book=False):
                 symbols = [record.symbol] if record.symbol is not None else list(self._pending)
-                first = -1 if record.first is None else record.first
-                last = float("inf") if record.last is None else record.last
+                # The numbers of a connection's messages are not those of a symbol.
+                known = not self.contract.means.per_connection
+                first = record.first if known and record.first is not None else -1
+                last = record.last if known and record.last is not None else float("inf")
                 for symbol in symbols:
                     self._gaps.setdefault(symbol, []).append((first, last))
                     owed = [n for s, n in self._owed if s == symbol]
@@ -334,7 +367,8 @@ class NoFalseAlarm(Rule):
             case Malformed() if not (self._spoiled or self._tainted):
                 yield f"called a message malformed ({record.path}), and all were sent intact"
             case Lost(reason="sequence", of_book=False) if not self._tainted:
-                yield from self._judge(record)
+                if not self.contract.means.per_connection:
+                    yield from self._judge(record)
 
     def _note(self, record: Sent) -> None:
         if not record.intact:
@@ -369,29 +403,48 @@ _SPARING = frozenset({Layer.CONNECTING.value, Layer.BYTES.value, Layer.CLOCK.val
 @define
 class BooksTrue(Rule):
     """A book that is told to be verified, or to have nothing to verify, is the venue's own at that
-    number, in the ten best levels of each side, and no delta is added across a hole."""
+    number, in the ten best levels of each side, and no delta is added across a hole.
+
+    Where the venue gives nothing to check, no book is told to be verified, and what a fault has
+    done to one can't be told.
+    """
 
     reads: ClassVar[tuple[type[Record], ...]] = (Made, BookTold, Fired)
     _made: dict[tuple[str, int], int] = field(factory=dict)
     _books: dict[str, tuple[dict[str, str], dict[str, str]]] = field(factory=dict)
     _last: dict[str, int] = field(factory=dict)
     _tainted: bool = False
+    _known: set[str] = field(factory=set)
 
     def see(self, record: Record) -> Iterator[str]:
+        verifiable = self.contract.means.verifiable_books
         match record:
             case Made():
                 self._made[record.symbol, record.number] = record.checksum
+                self._known.add(record.symbol)
             case Fired(taints=True):
                 self._tainted = True
+            case Fired(layer=layer) if not verifiable and layer not in _SPARING:
+                self._tainted = True
+            case BookTold(trust="verified") if not verifiable:
+                yield f"{record.symbol} book is told to be verified, and nothing verifies it"
             case BookTold(number=int(number)):
                 yield from self._told(record, number)
+            case BookTold(trust="verified" | "unverifiable") if record.symbol in self._known:
+                if not self._tainted:
+                    yield f"{record.symbol} book is told {record.trust}, and never was the venue's"
 
     def _told(self, record: BookTold, number: int) -> Iterator[str]:
         symbol = record.symbol
         trusted = record.trust in ("verified", "unverifiable")
         if record.whole:
             self._books[symbol] = {}, {}
-        elif trusted and number != self._last.get(symbol, number - 1) + 1:
+        elif (
+            trusted
+            and (self.contract.means.verifiable_books or not self._tainted)
+            and number != self._last.get(symbol, number - 1) + 1
+            and self.contract.means.numbered_books
+        ):
             yield f"{symbol} delta #{number} follows #{self._last.get(symbol)}"
         sides = self._books.setdefault(symbol, ({}, {}))
         for side, levels in zip(sides, (record.bids, record.asks), strict=True):
@@ -462,6 +515,8 @@ class PacedSubscriptions(Rule):
             return
         before = self._last.get(record.attempt)
         pace_s = self.contract.pace_s
+        if self.contract.means.split_requests and before == record.at_s:
+            before = None  # one that takes several messages
         if before is not None and record.at_s - before < pace_s - _SLACK_S:
             yield f"two requests within {record.at_s - before:.3f} s, and the pace is {pace_s:g} s"
         self._last[record.attempt] = record.at_s

@@ -19,8 +19,10 @@ from attrs import evolve
 from feedhandler_testing.board import PlacedFault
 from feedhandler_testing.clock import EPOCH_NS
 from feedhandler_testing.connection import MockWebSocketConnection
+from feedhandler_testing.dialect import dialect_by_name
 from feedhandler_testing.expectations import Seen, unmet
 from feedhandler_testing.faults.base import Fault, Layer
+from feedhandler_testing.numbering import Numbering
 from feedhandler_testing.outcome import Outcome, ScenarioFailed
 from feedhandler_testing.rules import Judge, Violation, rules_for
 from feedhandler_testing.scenario import Cut, Finish, Inject, Repair, Scenario, Serve, Wait, is_met
@@ -154,6 +156,9 @@ class _Run:
         self._gauges = getattr(subject, "gauges", None)
         make_contract = getattr(subject, "contract", None)
         self._contract: Contract = make_contract(scenario.settings) if make_contract else Contract()
+        self._dialect = dialect_by_name(scenario.venue)
+        self._contract = evolve(self._contract, means=self._dialect.means)
+        self._numbering = None if scenario.venue == "price" else Numbering(self._dialect)
         self._judge: Judge = rules_for(self._contract)
         self.trace = Trace(keep=keep)
         self.trace.listen(self._judge.see)
@@ -205,8 +210,10 @@ class _Run:
                 heartbeat_interval=scenario.heartbeat_s,
                 compressed=scenario.compressed,
                 token="token-1" if scenario.token else None,
+                dialect=self._dialect,
             ) as self._server:
                 self._server.observer = self
+                self._server.list_symbols(scenario.symbols)
                 began_ns = self._server.clock.true_time_ns() - round(self._now() * 1e9)
                 self._contract = evolve(self._contract, began_ns=began_ns)
                 for rule in self._judge.rules:
@@ -272,6 +279,10 @@ class _Run:
             self._token if scenario.token else None,
             scenario.channel,
             scenario.compressed,
+            scenario.venue,
+            server.fetch,
+            None if self._numbering is None else server.venue(scenario.symbols),
+            self._dialect.channels[scenario.channel],
         )
         try:
             async with self._subject(mock) as events:
@@ -310,6 +321,8 @@ class _Run:
             async for event in events:
                 record = self._observe(event, self._now())
                 if record is not None:
+                    if self._numbering is not None:
+                        record = self._numbering.told(record)
                     self._take(record)
                 if self._pause_s:
                     with trio.move_on_after(self._pause_s):
@@ -476,7 +489,14 @@ class _Run:
         if self._scenario.channel == "price":
             return self._server.prices.next(symbol)
         message = self._server.next_delta(symbol)
-        self._add(Made(self._now(), symbol, message["sequence"], message["checksum"]))
+        if self._numbering is None:
+            checksum = message["checksum"]
+        else:
+            checksum = self._server.books[symbol].checksum
+        made = Made(self._now(), symbol, message["sequence"], checksum)
+        if self._numbering is not None:
+            self._numbering.made(made)
+        self._add(made)
         return message
 
     def _marks(self) -> dict[str, int]:

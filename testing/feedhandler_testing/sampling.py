@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from feedhandler_testing.dialect import Means
 from feedhandler_testing.faults import (
     AppPing,
     BadJson,
@@ -83,6 +84,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+PLAIN_MEANS = Means()
 
 
 class Chooser(Protocol):
@@ -111,6 +113,7 @@ class RandomChooser:
         return options[self._rng.randrange(len(options))]
 
 
+_EVENTS = tuple(sorted(EVENTS - {"fetch"}))  # those that happen at every venue
 _WAYS = ("to_client", "to_server", "both")
 
 # What parameters are drawn from: a range of ints or floats, or a list of choices. A kind that is
@@ -164,12 +167,17 @@ def is_drawable(kind: type[Fault]) -> bool:
 
 
 def _drawable(
-    *, cutting: bool = False, connecting: bool | None = None, books: bool = False
+    *,
+    cutting: bool = False,
+    connecting: bool | None = None,
+    books: bool = False,
+    means: Means = PLAIN_MEANS,
 ) -> list[type[Fault]]:
     return [
         kind
         for kind in fault_kinds().values()
         if is_drawable(kind)
+        and kind.needs <= means.says
         and (connecting is None or connecting == (kind.layer is Layer.CONNECTING))
         and (kind.cuts or not cutting)
         and (books or kind not in OF_BOOKS)
@@ -217,7 +225,7 @@ def _draw_trigger(choose: Chooser, kind: type[Fault], served: int) -> Trigger:
     makers: list[Callable[[], Trigger]] = [
         lambda: AT_ONCE,
         lambda: At(choose.number(0.0, 10.0)),
-        lambda: OnEvent(choose.one_of(sorted(EVENTS)), choose.integer(1, 2)),
+        lambda: OnEvent(choose.one_of(_EVENTS), choose.integer(1, 2)),
         lambda: Messages(choose.integer(0, served)),
         lambda: Bytes(choose.integer(0, 2_000)),
         lambda: OnConnection(choose.integer(1, 2)),

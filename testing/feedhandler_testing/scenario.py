@@ -12,7 +12,17 @@ from attrs.validators import optional
 from feedhandler.errors import ConfigError
 from feedhandler_testing.board import Injection
 from feedhandler_testing.checks import at_least, check_seed, not_negative, one_of, positive
+from feedhandler_testing.dialect import DIALECTS, dialect_by_name
 from feedhandler_testing.faults.base import Fault, Layer, hooks_of
+from feedhandler_testing.faults.rest import (
+    RestError,
+    RestLate,
+    RestLimited,
+    RestOtherSymbol,
+    RestReset,
+    RestStale,
+    RestTooLarge,
+)
 from feedhandler_testing.faults.venue import (
     Burst,
     CrossedBook,
@@ -166,7 +176,8 @@ class Scenario:
     attempt, and the run waits until it was; any other is put in place. After the last step all
     faults end, and within `recover_s` virtual seconds the subject has to be well again.
 
-    `channel` is what the subject subscribes: prices, or order books. A `compressed` venue sends
+    `channel` is what the subject subscribes: prices, or order books. `venue` is whose language the
+    mock server speaks, one of `dialect.DIALECTS`. A `compressed` venue sends
     its messages in gzip. With `token` the venue demands a bearer token, which `ExpireToken()`
     replaces. `heartbeat_s` is how often the venue pings. `settings` are those of
     `feedhandler.FeedConfig`, as in TOML, for this handler's tests; `consumer_pause_s` is how long
@@ -185,6 +196,7 @@ class Scenario:
     heartbeat_s: float | None = field(default=None, validator=optional(positive))
     token: bool = False
     channel: str = field(default="price", validator=one_of(("price", "book")))
+    venue: str = field(default="price", validator=one_of(DIALECTS))
     compressed: bool = False
     recover_s: float = field(default=120.0, validator=positive)
     network: str = field(default="memory", validator=one_of(("memory", "tcp", "tls")))
@@ -221,6 +233,11 @@ class Scenario:
                 f"{path}.symbol", fault.symbol, "is none of the scenario's",
                 mend=f"use one of {list(self.symbols)}",
             )  # fmt: skip
+        if lacking := sorted(fault.needs - dialect_by_name(self.venue).means.says):
+            raise ConfigError(
+                path, fault, f"can never act: {self.venue} has no {', '.join(lacking)}",
+                mend="leave it out, or use another venue",
+            )  # fmt: skip
         if type(fault) in OF_BOOKS and self.channel != "book":
             raise ConfigError(path, fault, "acts on order books alone", mend='set channel="book"')
         bursts = (one[0] for one in map(_what_is_injected, self.steps))
@@ -238,9 +255,10 @@ class Scenario:
                     mend="use a shorter time, or put Wait(...) after it",
                 )  # fmt: skip
             counts = isinstance(one, Messages | Bytes | OnConnection)
-            if counts and hooks_of(type(fault)) == {"shift_s"}:
+            if counts and hooks_of(type(fault)) <= {"shift_s", "rest"}:
                 raise ConfigError(
-                    f"{path}.after", one, "can never happen: a clock belongs to no connection",
+                    f"{path}.after", one,
+                    "can never happen: a clock, or REST, belongs to no connection",
                     mend="use At(5), or OnEvent(...)",
                 )  # fmt: skip
             if isinstance(one, OnConnection) and one.number > 1 and not _may_end((*before, *after)):
@@ -273,7 +291,12 @@ class Scenario:
         return literal_of(self)
 
 
-OF_BOOKS = frozenset({CrossedBook, LateSnapshot, SnapshotInStream, StaleSnapshot, WrongChecksum})
+OF_BOOKS = frozenset(
+    {
+        CrossedBook, LateSnapshot, RestError, RestLate, RestLimited, RestOtherSymbol, RestReset,
+        RestStale, RestTooLarge, SnapshotInStream, StaleSnapshot, WrongChecksum,
+    }
+)  # fmt: skip
 """The kinds of faults that act on order books alone."""
 
 
@@ -317,7 +340,7 @@ def _may_end(steps: Iterable[Step | Fault]) -> bool:
     return any(_what_is_injected(step)[0] is not None for step in steps)
 
 
-_HARMLESS = frozenset({"message", "shift_s"})
+_HARMLESS = frozenset({"message", "rest", "shift_s"})
 
 
 def _ends(fault: Fault) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import ssl
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 from types import TracebackType
 from typing import Any, Protocol
@@ -18,8 +17,14 @@ from wsproto.utilities import RemoteProtocolError
 
 from feedhandler._io.dial import dial_tcp
 from feedhandler._io.nursery import open_plain_nursery
-from feedhandler.abc import Dialer, DialTarget
-from feedhandler.errors import ConnectionLost, ConnectionRefused, TlsFailed, UsageError
+from feedhandler.abc import Dialer, DialTarget, Fetcher, HttpResponse, Venue
+from feedhandler.errors import (
+    ConnectionLost,
+    ConnectionRefused,
+    FetchFailed,
+    TlsFailed,
+    UsageError,
+)
 from feedhandler.model import PriceUpdate
 from feedhandler_testing.board import FaultBoard, Injection, PlacedFault
 from feedhandler_testing.books import MockBook
@@ -27,9 +32,10 @@ from feedhandler_testing.certificates import Certificates
 from feedhandler_testing.checks import check_seed
 from feedhandler_testing.clock import FaultyClock
 from feedhandler_testing.connection import MockWebSocketConnection
+from feedhandler_testing.dialect import Dialect, Listing, PlainDialect
 from feedhandler_testing.failure import Failure, FailureMode, Rejection, injection_of
-from feedhandler_testing.faults.base import Fault
-from feedhandler_testing.handshake import http_response
+from feedhandler_testing.faults.base import Fault, RestCall
+from feedhandler_testing.handshake import fetched_path, http_response
 from feedhandler_testing.link import Link
 from feedhandler_testing.prices import PriceSource, as_message
 from feedhandler_testing.streams import MemoryStream, memory_network
@@ -37,6 +43,8 @@ from feedhandler_testing.triggers import AT_ONCE, Trigger
 
 __all__ = ["MockWebSocketServer", "ServerObserver"]
 
+_CHANNELS = frozenset({"price", "book", "quote"})
+_HEAD_BYTES = 65_536  # of a request, at most
 _UNCLAIMED = 1024  # connections that wait for next_connection(); of more the oldest are not queued
 
 
@@ -76,6 +84,9 @@ class MockWebSocketServer:
     channel ``"book"`` is followed by the snapshots of those symbols that have a `MockBook` in
     `books`. It pings each connection every `heartbeat_interval` s. `buffer_bytes` bounds what is
     on its way over a memory stream. A `compressed` one sends its messages in gzip, as binary ones.
+    With another `dialect` it speaks a venue's own language, with what is listed for sale there
+    (`venue()` and `list_symbols()` list symbols), and answers over REST as the venue does, by
+    `fetch` and, over TCP, on the same port.
     `tls` serves over TCP with certificates of its own (needs trustme).
 
     All its tasks live in the block; leaving it drops what is open.
@@ -96,11 +107,17 @@ class MockWebSocketServer:
         unknown_symbols: Collection[str] = (),
         lose_acks: int = 0,
         buffer_bytes: int = 1 << 20,
+        dialect: Dialect | None = None,
     ) -> None:
         check_seed(seed)
+        self.dialect: Dialect = PlainDialect() if dialect is None else dialect
+        self._plain = isinstance(self.dialect, PlainDialect)
+        self.listing = Listing(self.dialect.venue_symbol)
         self.seed = seed
         self.token = token
         self.compressed = compressed
+        if heartbeat_interval is None:
+            heartbeat_interval = self.dialect.means.ping_s
         self.heartbeat_interval = heartbeat_interval
         self.auto_ack = auto_ack
         self.unknown_symbols = frozenset(unknown_symbols)
@@ -136,6 +153,7 @@ class MockWebSocketServer:
         self.prices = PriceSource(seed, self.clock.true_time_ns)
         self.observer: ServerObserver | None = None
         self._queue, self._queued = trio.open_memory_channel[MockWebSocketConnection](_UNCLAIMED)
+        self._of_rest: set[Link] = set()  # streams that came to fetch something
         self._exit = contextlib.AsyncExitStack()
         self._nursery: trio.Nursery | None = None
         self._listeners: Sequence[trio.SocketListener] = ()
@@ -231,6 +249,31 @@ class MockWebSocketServer:
     def dial(self) -> Dialer:
         """The way to it, for a client."""
         return self._dial_tcp if self._tcp else self._dial_memory
+
+    @property
+    def rest_url(self) -> str:
+        """The URL at which its REST interface begins."""
+        return "http" + self.url.removeprefix("ws")
+
+    @property
+    def fetch(self) -> Fetcher:
+        """The way to its REST interface, for a client, in virtual time: no socket is used."""
+        return self._fetch
+
+    def venue(self, symbols: Sequence[str]) -> Venue:
+        """This library's venue, set up to talk to this server about `symbols`, which are listed.
+
+        ```python
+        async with MockWebSocketServer(dialect=CoinbaseDialect()) as server:
+            async with open_feed(server.venue(["BTC-USD"]), ["BTC-USD"]) as feed: ...
+        ```
+        """
+        self.list_symbols(symbols)
+        return self.dialect.venue(self, symbols)
+
+    def list_symbols(self, symbols: Iterable[str]) -> None:
+        """Have these symbols, besides others: a venue refuses what is not listed."""
+        self.listing.add(symbols)
 
     async def _dial_tcp(self, target: DialTarget) -> trio.abc.Stream:
         await self._begin_dialling()
@@ -393,7 +436,14 @@ class MockWebSocketServer:
         self.token = f"token-{number}"
 
     def next_snapshot(self, symbol: str, *, ago: int = 0) -> dict[str, Any] | None:
-        return self.books[symbol].snapshot(ago=ago) if symbol in self.books else None
+        book = self._book(symbol)
+        return None if book is None else book.snapshot(ago=ago)
+
+    def _book(self, symbol: str) -> MockBook | None:
+        book = self.books.get(symbol)
+        if book is not None and not self._plain:
+            book.checksum_of = self.dialect.checksum
+        return book
 
     def next_delta(self, symbol: str) -> dict[str, Any]:
         """The next change of the symbol's book, drawn at random; makes a book if it has none."""
@@ -403,8 +453,21 @@ class MockWebSocketServer:
         if symbol not in self.books:
             self.books[symbol] = MockBook.drawn(symbol, rng)
         book = self.books[symbol]
+        if not self._plain:
+            book.checksum_of = self.dialect.checksum
         book.time_ns = self.clock.true_time_ns()
         return book.step(rng)
+
+    def next_quote(self, symbol: str) -> dict[str, Any]:
+        """The top of the symbol's book, as it is now; makes a book if it has none."""
+        if symbol not in self.books:
+            self.next_delta(symbol)
+        book = self.books[symbol]
+        (bid, bid_size), (ask, ask_size) = book.bids[0], book.asks[0]
+        return {
+            "type": "quote", "symbol": symbol, "bid": bid, "bid_size": bid_size, "ask": ask,
+            "ask_size": ask_size, "sequence": book.sequence, "time": self.clock.true_time_ns(),
+        }  # fmt: skip
 
     def _tell(self, attempt: int, event: str) -> None:
         self.board.happened(event)
@@ -464,7 +527,9 @@ class MockWebSocketServer:
             pass  # the client went away, or speaks something else
         finally:
             self.serving -= 1
-            self._tell(attempt, "closed")
+            if link not in self._of_rest:
+                self._tell(attempt, "closed")
+            self._of_rest.discard(link)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(link)
 
@@ -488,10 +553,19 @@ class MockWebSocketServer:
         """Answer the opening handshake; `None` where it does not lead to a connection."""
         protocol = WSConnection(ConnectionType.SERVER)
         request = None
+        head = b""
         while request is None:
             data = await link.receive_some(65_536)
             if not data:
                 return None
+            if not self._plain:
+                head += data
+                if b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES:
+                    continue
+                path, data, head = fetched_path(head), head, b""
+                if path is not None:
+                    await self._answer_over_http(link, path)
+                    return None
             protocol.receive_data(bytes(data))
             request = next((e for e in protocol.events() if isinstance(e, Request)), None)
         self._tell(link.attempt, "handshake")
@@ -512,6 +586,9 @@ class MockWebSocketServer:
             path=request.target,
             request_headers=headers,
             board=self.board,
+            dialect=self.dialect,
+            session=self.dialect.session(self.listing),
+            time_ns=self.clock.true_time_ns,
             compressed=self.compressed,
             on_sent=None if self.observer is None else self._tell_sent,
             on_event=lambda connection, event: self._tell(connection.attempt, event),
@@ -519,6 +596,8 @@ class MockWebSocketServer:
         link.connection = connection
         await link.send_all(answer)
         self._tell(link.attempt, "accepted")
+        if "hello" in self.dialect.means.says:
+            await connection.answer([{"type": "hello"}])
         return connection
 
     def _rejection(self, headers: Sequence[tuple[str, str]]) -> Rejection | None:
@@ -533,20 +612,40 @@ class MockWebSocketServer:
     async def _on_message(self, connection: MockWebSocketConnection, message: str | bytes) -> None:
         if not self.auto_ack:
             return
-        try:
-            request = json.loads(message)
-            kind, symbols = request["type"], [str(symbol) for symbol in request["symbols"]]
-            named = {"channel": request["channel"]} if "channel" in request else {}
-        except (ValueError, KeyError, TypeError):
-            return  # not a request; it waits in the connection's queue
-        if kind not in ("subscribe", "unsubscribe"):
+        for request in connection.session.requests(message):
+            match request["type"]:
+                case "subscribe" | "unsubscribe":
+                    await self._on_subscribe(connection, request)
+                case "ping":
+                    await connection.answer([{**request, "type": "pong"}])
+                case "call":
+                    await connection.answer([{**request, "type": "result"}])
+                case "pong":
+                    connection.app_pongs.add(request.get("id"))
+
+    def _is_unknown(self, symbol: str) -> bool:
+        unlisted = not self._plain and symbol not in self.listing
+        return unlisted or symbol in self.unknown_symbols
+
+    async def _on_subscribe(
+        self, connection: MockWebSocketConnection, request: dict[str, Any]
+    ) -> None:
+        kind, symbols = request["type"], request["symbols"]
+        named = {key: item for key, item in request.items() if key not in ("type", "symbols")}
+        channel = named.get("channel", "price")
+        if channel not in _CHANNELS:
+            await connection.answer([{**request, "type": f"{kind}d"}])
             return
         if self.observer is not None:
-            what = f"{kind} book" if named else kind
+            what = kind if channel == "price" else f"{kind} {channel}"
             self.observer.requested(connection.attempt, what, symbols)
         self._tell(connection.attempt, "subscribe")
-        known = [symbol for symbol in symbols if symbol not in self.unknown_symbols]
-        subscribed = connection.book_subscriptions if named else connection.subscriptions
+        known = [symbol for symbol in symbols if not self._is_unknown(symbol)]
+        subscribed = {
+            "price": connection.subscriptions,
+            "book": connection.book_subscriptions,
+            "quote": connection.quote_subscriptions,
+        }[channel]
         if kind == "subscribe":
             subscribed.update(dict.fromkeys(known))
         else:
@@ -558,14 +657,58 @@ class MockWebSocketServer:
         answers: list[dict[str, Any]] = [
             {"type": "error", **named, "symbol": symbol, "message": "unknown symbol"}
             for symbol in symbols
-            if symbol in self.unknown_symbols
+            if self._is_unknown(symbol)
         ]
         if known:
             answers.append({"type": f"{kind}d", **named, "symbols": known})
-        if kind == "subscribe" and named.get("channel") == "book":
-            answers += [self.books[symbol].snapshot() for symbol in known if symbol in self.books]
+        if kind == "subscribe" and channel == "book" and "snapshot" in self.dialect.means.says:
+            snapshots = [self.next_snapshot(symbol) for symbol in known]
+            answers += [snapshot for snapshot in snapshots if snapshot is not None]
         await connection.answer(answers)
         self._tell(connection.attempt, "subscribed")
+
+    # --- REST ---
+
+    async def _fetch(self, url: str, *, max_bytes: int) -> HttpResponse:
+        await trio.lowlevel.checkpoint()
+        if self._serving is None or self._stopped:
+            raise FetchFailed(url, "the mock server is not serving")
+        try:
+            answer = await self._rest(url)
+        except trio.BrokenResourceError as error:
+            raise FetchFailed(url, "the connection was reset") from error
+        if len(answer.body) > max_bytes:
+            raise FetchFailed(
+                url, f"the answer has more than {max_bytes:,} bytes", status=answer.status
+            )
+        return answer
+
+    async def _rest(self, url: str) -> HttpResponse:
+        """What is answered at `url`; raises `trio.BrokenResourceError` where a fault resets it."""
+        listing = self.listing
+        request = self.dialect.rest_request(url, listing)
+        self._tell(self.dialled, "fetch")
+        if request is None:
+            return HttpResponse(404, (("Content-Type", "text/plain"),), b"Not Found")
+
+        def answer(*, symbol: str | None = None, ago: int = 0) -> HttpResponse:
+            asked = request if symbol is None else {**request, "symbol": symbol}
+            message = None
+            if asked["type"] == "snapshot":
+                message = self.next_snapshot(asked.get("symbol", ""), ago=ago)
+            return self.dialect.rest_answer(asked, message, listing)
+
+        call = RestCall(url, request, listing.symbols, answer)
+        return await self.board.rest(self.dialled, call, answer())
+
+    async def _answer_over_http(self, link: Link, path: str) -> None:
+        self._of_rest.add(link)
+        try:
+            answer = await self._rest(self.rest_url.removesuffix("/") + path)
+        except trio.BrokenResourceError:
+            link.reset()
+            return
+        await link.send_all(http_response(answer.status, answer.headers, answer.body))
 
 
 def _tls_failure(how: str) -> Exception:

@@ -27,10 +27,12 @@ from feedhandler import (
     PriceUpdate,
     PriceVenue,
     SubscriptionFailed,
+    Trade,
     feed_config_from_mapping,
     open_feed,
 )
-from feedhandler.abc import Clock, Dialer, TokenProvider
+from feedhandler.abc import Clock, Dialer, Fetcher, TokenProvider, Venue
+from feedhandler_testing.dialect import Means
 from feedhandler_testing.trace import (
     BookTold,
     Delivered,
@@ -56,6 +58,10 @@ class MockVenue:
     are to be repeatable. `settings` are the scenario's. `token` gives the bearer token that is
     valid now, where one is demanded. `channel` is what to subscribe: ``price`` or ``book``;
     where the venue is `compressed`, data comes as binary messages in gzip.
+
+    `venue` is the name of the venue whose language is spoken, ``price`` for the plain price JSON,
+    and `fetch` the way to its REST interface. `preset` is this library's venue for it, and
+    `feed_channel` what `channel` is called there.
     """
 
     url: str
@@ -68,6 +74,10 @@ class MockVenue:
     token: TokenProvider | None = None
     channel: str = "price"
     compressed: bool = False
+    venue: str = "price"
+    fetch: Fetcher | None = None
+    preset: Venue | None = None
+    feed_channel: str = "price"
 
 
 @frozen(kw_only=True)
@@ -79,6 +89,7 @@ class Contract:
     tell only the newest of several transitions. `began_ns` is what the clock that it was given
     said when the run began; the run sets it. `pace_s` is the least time between two
     requests, `ack_deadline_s` between two for the same subscription. `close_s` bounds its closing.
+    `means` is what the venue gives to check by; the run sets it.
     """
 
     connections: int = 1
@@ -92,6 +103,7 @@ class Contract:
     ack_deadline_s: float | None = None
     asks_silent_again: bool = False
     close_s: float = 10.0
+    means: Means = field(factory=Means)
 
 
 class Subject(Protocol):
@@ -111,6 +123,14 @@ def observe(event: object, at_s: float) -> Record | None:
         case PriceUpdate():
             return Delivered(
                 at_s, event.symbol, event.sequence, str(event.price), str(event.size),
+                event.side.value, event.venue_time_ns, event.recv_ns, event.epoch,
+            )  # fmt: skip
+        case Trade():
+            # A dialect gives a trade the number of its plain message as id.
+            trade_id = event.trade_id or ""
+            number = int(trade_id) if trade_id.isdecimal() else -1
+            return Delivered(
+                at_s, event.symbol, number, str(event.price), str(event.size),
                 event.side.value, event.venue_time_ns, event.recv_ns, event.epoch,
             )  # fmt: skip
         case BookSnapshot() | BookDelta():
@@ -190,14 +210,17 @@ def contract_of(
 
 @frozen
 class FeedSubject:
-    """This library's own feed: `open_feed(PriceVenue(...))` with the scenario's settings."""
+    """This library's own feed, with its venue for the mock's, and the scenario's settings."""
 
     policies: Mapping[FailureKind, FailurePolicy] = DEFAULT_POLICIES
 
     @contextlib.asynccontextmanager
     async def __call__(self, mock: MockVenue) -> AsyncIterator[AsyncIterable[Any]]:
         async with open_feed(
-            PriceVenue(mock.url, dial=mock.dial, compression="gzip" if mock.compressed else "none"),
+            mock.preset
+            or PriceVenue(
+                mock.url, dial=mock.dial, compression="gzip" if mock.compressed else "none"
+            ),
             mock.symbols,
             config=settings_with(mock.settings),
             policies=self.policies,
@@ -205,7 +228,7 @@ class FeedSubject:
             rng=mock.rng,
             ssl_context=mock.ssl_context,
             token=mock.token,
-            channels=[mock.channel],
+            channels=[mock.feed_channel if mock.preset is not None else mock.channel],
         ) as feed:
             yield feed
 

@@ -36,6 +36,7 @@ EVENTS = frozenset(
         "subscribe",  # it asks for a subscription
         "subscribed",  # that was acknowledged
         "message",  # a message was sent to it
+        "fetch",  # it has asked the venue's REST interface for something
         "ping",  # it has pinged
         "close",  # it has sent a Close frame
         "closed",  # its connection is over

@@ -9,6 +9,7 @@ from statistics import median
 import pytest
 
 from feedhandler_testing.catalogue import CATALOGUE, Entry, find_entry
+from feedhandler_testing.dialect import PLAIN_SAYS
 from feedhandler_testing.faults import Layer, fault_kinds
 from feedhandler_testing.matrix import STATES, Cell, matrix
 from feedhandler_testing.outcome import ScenarioFailed
@@ -63,7 +64,11 @@ def test_every_fault_in_every_state(cell: Cell) -> None:
 
 def test_the_matrix_is_whole() -> None:
     cells = list(matrix())
-    assert len(cells) == len(fault_kinds()) * len(STATES)
+    of_prices = [kind for kind in fault_kinds().values() if kind.needs <= PLAIN_SAYS]
+    assert len(of_prices) == len(fault_kinds()) - sum(
+        kind.layer is Layer.REST for kind in fault_kinds().values()
+    )
+    assert len(cells) == len(of_prices) * len(STATES)
     assert len({cell.name for cell in cells}) == len(cells)
 
 

@@ -10,6 +10,7 @@ from feedhandler_testing.faults.base import (
     Later,
     Layer,
     Payload,
+    RestCall,
     Timed,
     Way,
     World,
@@ -71,6 +72,15 @@ from feedhandler_testing.faults.malformed import (
     Truncated,
     UnknownType,
     WrongType,
+)
+from feedhandler_testing.faults.rest import (
+    RestError,
+    RestLate,
+    RestLimited,
+    RestOtherSymbol,
+    RestReset,
+    RestStale,
+    RestTooLarge,
 )
 from feedhandler_testing.faults.venue import (
     AppPing,
@@ -192,6 +202,14 @@ __all__ = [
     "Reorder",
     "ReservedBits",
     "Reset",
+    "RestCall",
+    "RestError",
+    "RestLate",
+    "RestLimited",
+    "RestOtherSymbol",
+    "RestReset",
+    "RestStale",
+    "RestTooLarge",
     "SequenceGap",
     "Slicer",
     "SlowClose",

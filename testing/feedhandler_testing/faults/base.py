@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import trio
 from attrs import define, field, frozen
 
+from feedhandler.abc import HttpResponse
 from feedhandler.errors import ConfigError
+from feedhandler_testing.prices import encode_message
 
 if TYPE_CHECKING:
     from feedhandler_testing.connection import MockWebSocketConnection
@@ -29,6 +31,7 @@ __all__ = [
     "Later",
     "Layer",
     "Payload",
+    "RestCall",
     "Timed",
     "Way",
     "World",
@@ -47,6 +50,7 @@ class Layer(enum.Enum):
     BYTES = "bytes"
     WEBSOCKET = "websocket"
     VENUE = "venue"
+    REST = "rest"
     CLOCK = "clock"
 
 
@@ -85,6 +89,20 @@ class Later:
 
     message: Payload
     delay_s: float
+
+
+@frozen
+class RestCall:
+    """A client's request to the venue's REST interface: its URL, and what it asks for.
+
+    `symbols` are those that the venue has; `answer` makes the answer as it would be for another
+    symbol, or as it was some messages ago.
+    """
+
+    url: str
+    request: Mapping[str, Any]
+    symbols: Sequence[str]
+    answer: Callable[..., HttpResponse]
 
 
 class Timed(Protocol):
@@ -182,6 +200,23 @@ class Act:
     memory: dict[str, Any] = field(factory=dict)
     more: bool = False
 
+    def text_of(self, message: Mapping[str, Any]) -> str | None:
+        """A message as the venue writes it, to be spoiled; `None` where that is no single text."""
+        connection = self.connection
+        return encode_message(message) if connection is None else connection.text_of(message)
+
+    def respelled(
+        self, message: Mapping[str, Any], name: str, change: Callable[[Any], Any] | None
+    ) -> str | None:
+        """A message as the venue writes it, but for one field, which is changed or left out."""
+        if self.connection is None or self.connection.plain:
+            changed = {**message}
+            value = changed.pop(name)
+            if change is not None:
+                changed = {**message, name: change(value)}
+            return encode_message(changed)
+        return self.connection.respelled(message, name, change)
+
 
 @frozen
 class Fault:
@@ -192,7 +227,7 @@ class Fault:
     those that `cuts` is true of end the connection when they strike.
     `spoils` says that what is sent through a hook is no valid message any more, `taints` that
     bytes may be changed in ways that no receiver can see, `delays` that what the client sends may
-    arrive late.
+    arrive late. It `needs` a venue that says these types of messages (see `dialect.Means.says`).
     """
 
     layer: ClassVar[Layer]
@@ -201,6 +236,7 @@ class Fault:
     spoils: ClassVar[bool] = False
     taints: ClassVar[bool] = False
     delays: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -256,6 +292,13 @@ class Fault:
         """Bytes pass in one direction; pass these instead."""
         return None
 
+    async def rest(self, act: Act, call: RestCall, answer: HttpResponse) -> HttpResponse | None:
+        """A client has fetched something, and `answer` is what it would get; give it this instead.
+
+        Raise `trio.BrokenResourceError` for a connection that is reset.
+        """
+        return None
+
     # --- time ---
 
     def shift_s(self, act: Act, now_s: float) -> float | None:
@@ -265,7 +308,7 @@ class Fault:
 
 HOOKS = (
     "dial", "certificate", "handshake", "strike", "begin", "message", "frame", "answer", "carry",
-    "shift_s",
+    "rest", "shift_s",
 )  # fmt: skip
 
 

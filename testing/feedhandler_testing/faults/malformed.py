@@ -60,7 +60,12 @@ class BadJson(Fault):
         if not is_data(message):
             return None
         how = act.rng.choice(sorted(_BAD_JSON)) if self.how == "any" else self.how
-        return [_BAD_JSON[how](encode_message(message))]
+        text = act.text_of(message)
+        if text is None:
+            return None
+        spoiled = _BAD_JSON[how](text)
+        # What a venue's own text does not have can't be spoiled in it.
+        return [spoiled if spoiled != text else _BAD_JSON["trailing_comma"](text)]
 
 
 @frozen
@@ -70,8 +75,8 @@ class Truncated(Fault):
     layer: ClassVar[Layer] = Layer.VENUE
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        text = encode_message(message)
-        return [text[: len(text) // 2]] if is_data(message) else None
+        text = act.text_of(message) if is_data(message) else None
+        return None if text is None else [text[: len(text) // 2]]
 
 
 @frozen
@@ -85,7 +90,8 @@ class MissingField(Fault):
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if not (is_data(message) and self.name in message):
             return None
-        return [encode_message({key: value for key, value in message.items() if key != self.name})]
+        text = act.respelled(message, self.name, None)
+        return None if text is None else [text]
 
 
 @frozen
@@ -99,7 +105,8 @@ class WrongType(Fault):
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if not (is_data(message) and self.name in message):
             return None
-        return [encode_message({**message, self.name: [message[self.name]]})]
+        text = act.respelled(message, self.name, lambda value: [value])
+        return None if text is None else [text]
 
 
 def _no_amount(_: object, __: object, text: object) -> None:
@@ -125,7 +132,8 @@ class BadNumber(Fault):
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if not (is_data(message) and self.name in message):
             return None
-        return [encode_message({**message, self.name: self.text})]
+        text = act.respelled(message, self.name, lambda _: self.text)
+        return None if text is None else [text]
 
 
 @frozen
@@ -167,9 +175,11 @@ class FrameInside(Fault):
     layer: ClassVar[Layer] = Layer.VENUE
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        text = encode_message(message)
+        text = act.text_of(message) if is_data(message) else None
+        if text is None:
+            return None
         half = len(text) // 2
-        return [text[:half] + "\x01~\x00\x7f" + text[half:]] if is_data(message) else None
+        return [text[:half] + "\x01~\x00\x7f" + text[half:]]
 
 
 @frozen
@@ -211,5 +221,8 @@ class InflationBomb(Fault):
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if not is_data(message):
             return None
+        text = act.text_of(message)
+        if text is None:
+            return None
         # A fixed time in its header: the same bytes in each run.
-        return [gzip.compress(encode_message(message).encode() + b" " * self.size, mtime=0)]
+        return [gzip.compress(text.encode() + b" " * self.size, mtime=0)]

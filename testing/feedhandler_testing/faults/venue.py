@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from feedhandler_testing.checks import at_least, positive
 from feedhandler_testing.faults.base import Act, Fault, Later, Layer, Payload
-from feedhandler_testing.prices import encode_message, is_data
+from feedhandler_testing.prices import is_data
 
 if TYPE_CHECKING:
     from feedhandler_testing.connection import MockWebSocketConnection
@@ -114,6 +114,7 @@ class StaleSnapshot(Fault):
     """A snapshot is sent as it was `by` deltas earlier: older than the deltas that follow it."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"snapshot"})
 
     by: int = field(default=3, validator=at_least(1))
 
@@ -129,6 +130,7 @@ class LateSnapshot(Fault):
     """A snapshot comes `delay_s` late, and deltas that follow it come before it."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"snapshot"})
 
     delay_s: float = field(default=1.0, validator=positive)
 
@@ -141,6 +143,7 @@ class SnapshotInStream(Fault):
     """A snapshot comes in the middle of the deltas, after one of them."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"snapshot"})
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if message.get("type") != "delta":
@@ -154,6 +157,7 @@ class WrongChecksum(Fault):
     """The checksum of a book does not fit it."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"checksum"})
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if message.get("checksum") is None:
@@ -188,7 +192,11 @@ class MuteSymbol(Fault):
     symbol: str = field()
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return [] if is_data(message) and message.get("symbol") == self.symbol else None
+        if not (is_data(message) and message.get("symbol") == self.symbol):
+            return None
+        if act.connection is not None:
+            act.connection.unsay(message)
+        return []
 
 
 @frozen
@@ -196,6 +204,7 @@ class LostAck(Fault):
     """An acknowledgement is lost."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"subscribed"})
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         return [] if message.get("type") in _ACKS else None
@@ -206,6 +215,7 @@ class LateAck(Fault):
     """An acknowledgement comes `delay_s` late."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"subscribed"})
 
     delay_s: float = field(default=3.0, validator=positive)
 
@@ -218,6 +228,7 @@ class DataBeforeAck(Fault):
     """`count` messages of each symbol come before the acknowledgement."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"subscribed"})
 
     count: int = field(default=2, validator=at_least(1))
 
@@ -237,14 +248,18 @@ class RefuseSubscription(Fault):
     """A subscription is refused in the place of being acknowledged."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"error"})
 
     detail: str = "unknown symbol"
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if message.get("type") != "subscribed":
             return None
+        plain = act.connection is None or act.connection.plain
+        known = ("type", "symbols", "time", "stamp")
+        asked = {} if plain else {k: item for k, item in message.items() if k not in known}
         return [
-            {"type": "error", "symbol": symbol, "message": self.detail}
+            {"type": "error", **asked, "symbol": symbol, "message": self.detail}
             for symbol in message.get("symbols", ())
         ]
 
@@ -258,13 +273,12 @@ class Notice(Fault):
 
     layer: ClassVar[Layer] = Layer.VENUE
     cuts: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"reconnect"})
 
     reason: str = "maintenance"
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
-        await connection.send_frame(
-            1, encode_message({"type": "reconnect", "reason": self.reason}).encode()
-        )
+        await connection.say({"type": "reconnect", "reason": self.reason})
 
 
 @frozen
@@ -272,15 +286,17 @@ class AppPing(Fault):
     """The venue sends its own ping, as JSON, and drops who has not answered `within_s` later."""
 
     layer: ClassVar[Layer] = Layer.VENUE
+    needs: ClassVar[frozenset[str]] = frozenset({"ping"})
 
     within_s: float = field(default=10.0, validator=positive)
 
     async def strike(self, act: Act, connection: MockWebSocketConnection) -> None:
-        await connection.send_frame(1, b'{"type":"ping","id":1}')
+        await connection.say({"type": "ping", "id": 1})
         connection.start_later(self.within_s, self._judge, connection)
 
     async def _judge(self, connection: MockWebSocketConnection) -> None:
-        if not connection.has_received('{"type":"pong","id":1}'):
+        plain = connection.has_received('{"type":"pong","id":1}')
+        if not (plain or 1 in connection.app_pongs):
             connection.drop()
 
 
