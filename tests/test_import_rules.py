@@ -51,6 +51,10 @@ P  _core.levels
 P  instruments
 P  venues.price_book
 P  venues.price
+P  venues.coinbase_data
+P  venues.coinbase_book
+P  venues.coinbase_products
+P  venues.coinbase_session
 P  venues.coinbase
 P  venues
 P  observe
