@@ -14,6 +14,7 @@ from feedhandler._core.breaker import (
     CircuitState,
     CircuitTransition,
 )
+from feedhandler._core.coverage import Coverage, CoverageLedger
 from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
 from feedhandler._core.shelf import BookShelf
 from feedhandler._core.state import TRANSITIONS, ConnectionEvent, ConnectionState, Transition
@@ -94,12 +95,15 @@ from feedhandler.model import (
     PriceUpdate,
     Quote,
     Side,
+    SnapshotFailed,
     StatusEvent,
     SubscriptionFailed,
     Trade,
     Trust,
+    TrustChanged,
 )
 from feedhandler.observe import FeedStatistics, Histogram
+from feedhandler.traits import KeepAlive, Limits, VenueTraits
 from feedhandler.venues import venue_by_name
 from feedhandler.venues.coinbase import Coinbase
 from feedhandler.venues.price import PriceVenue
@@ -135,6 +139,8 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRefused",
     "ConnectionState",
+    "Coverage",
+    "CoverageLedger",
     "CrossedBook",
     "DataEvent",
     "DecodeError",
@@ -165,7 +171,9 @@ __all__ = [
     "InstrumentKind",
     "Instruments",
     "InvalidToken",
+    "KeepAlive",
     "Level",
+    "Limits",
     "MalformedBurst",
     "MessageTooLarge",
     "NameResolutionFailed",
@@ -186,6 +194,7 @@ __all__ = [
     "SendQueueFull",
     "Side",
     "SlowConsumer",
+    "SnapshotFailed",
     "StaleConnection",
     "StatusEvent",
     "Subscriber",
@@ -195,8 +204,10 @@ __all__ = [
     "Trade",
     "Transition",
     "Trust",
+    "TrustChanged",
     "UnknownSymbol",
     "UsageError",
+    "VenueTraits",
     "WebSocketClient",
     "canonical_symbol",
     "dial_tcp",

@@ -252,8 +252,9 @@ class SequencedSession(Protocol):
 class ResumableSession(SequencedSession, Protocol):
     """One that can go on where that of another connection has come to.
 
-    The numbers must be the same on every connection, and rise by one for each message of the
-    symbol. Then a connection can be replaced without a loss and without duplicates.
+    It delivers `PriceUpdate`s, whose numbers are the same on every connection and rise by one for
+    each message of the symbol. Then a connection can be replaced without a loss and without
+    duplicates. (Trades are told apart by their ids, and need no such session.)
     """
 
     def resume_after(self, symbol: str, sequence: int) -> None:

@@ -218,7 +218,9 @@ class FeedConfig:
     A subscription that is not confirmed within `ack_deadline_s` is asked for again, and one
     request goes out at most every `subscribe_pace_s`. A snapshot that comes over REST has to be
     there within `snapshot_deadline_s` of its request. A symbol without data for `symbol_stale_s`,
-    while the connection lives, is subscribed anew (`None`: not watched).
+    while the connection lives, is subscribed anew (`None`: not watched). Without it a whole order
+    book that is silent for `book_stale_intervals` times its usual interval, at least 30 s, is
+    `Trust.STALE` and asked for anew (`None`: books have no rhythm).
 
     With `rollover`, a connection that the venue wants replaced, or that reaches `max_lifetime_s`,
     goes only when a new one delivers: when that is subscribed, and data of each symbol has come on
@@ -242,6 +244,7 @@ class FeedConfig:
     subscribe_pace_s: float = field(default=0.0, validator=_seconds(positive=False))
     snapshot_deadline_s: float = field(default=10.0, validator=_seconds())
     symbol_stale_s: float | None = field(default=None, validator=_seconds(optional=True))
+    book_stale_intervals: float | None = field(default=30.0, validator=_seconds(optional=True))
     rollover: bool = field(default=True, validator=_of(bool))
     rollover_overlap_s: float = field(default=5.0, validator=_seconds())
 

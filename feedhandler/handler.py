@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from random import Random, SystemRandom
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import trio
 
@@ -17,13 +18,23 @@ from feedhandler._io.dial import dial_tcp
 from feedhandler._io.feed import Feed
 from feedhandler._io.iteration import Iteration, Unbatched
 from feedhandler._io.nursery import open_plain_nursery
-from feedhandler._io.rest import HttpxFetcher
+from feedhandler._io.rest import HttpxFetcher, RestGate, check_httpx
 from feedhandler._io.subscriptions import check_subscriptions
-from feedhandler.abc import Clock, Fetcher, ListedVenue, TokenProvider, Venue
+from feedhandler.abc import (
+    Clock,
+    Fetcher,
+    ListedVenue,
+    SnapshotVenue,
+    Subscription,
+    TokenProvider,
+    TraitedVenue,
+    Venue,
+)
 from feedhandler.config import FeedConfig
 from feedhandler.errors import ConfigError, FailureKind, FeedError, SlowConsumer, UsageError
 from feedhandler.listing import load_instruments
 from feedhandler.model import Event
+from feedhandler.traits import Limits
 
 __all__ = ["FeedHandler", "open_feed"]
 
@@ -67,6 +78,7 @@ class FeedHandler(Unbatched[Event]):
         self._clock = clock or SystemClock()
         self._rng = rng or SystemRandom()
         self._fetch = fetch
+        self._gates: dict[str, RestGate] = {}
         self._feeds: list[Feed] = []
         self._running: set[Feed] = set()
         self._exit = contextlib.AsyncExitStack()
@@ -143,6 +155,7 @@ class FeedHandler(Unbatched[Event]):
             rng=_fork(self._rng),
             on_change=self._notify,
             wanted=subscriptions,
+            gate=self._gate(venue, subscriptions[0]),
         )
         self._forget_finished()
         self._begun = True
@@ -209,6 +222,27 @@ class FeedHandler(Unbatched[Event]):
         self._feeds = [feed for feed in self._feeds if not feed.main_subscriber.finished]
 
     # --- inside ---
+
+    def _gate(self, venue: Venue, subscription: Subscription) -> RestGate | None:
+        """The way to the venue's REST interface, which all its feeds share."""
+        if not isinstance(venue, SnapshotVenue):
+            return None
+        fetch = venue.fetch or self._fetch
+        if fetch is None:
+            raise UsageError("enter the handler first: `async with FeedHandler() as handler:`")
+        if isinstance(fetch, HttpxFetcher):
+            check_httpx()
+        host = urlsplit(venue.snapshot_url(subscription)).netloc
+        if host not in self._gates:
+            self._gates[host] = RestGate(
+                fetch,
+                venue.traits.limits if isinstance(venue, TraitedVenue) else Limits(),
+                backoff=self._config.backoff,
+                rng=_fork(self._rng),
+                policies=self._policies,
+                clock=self._clock,
+            )
+        return self._gates[host]
 
     async def _run(self, feed: Feed) -> None:
         try:

@@ -52,10 +52,10 @@ async def load_instruments(
 
     The file `cache` is taken while it is younger than `max_age_s` (0: never). Else the list is
     fetched, at the venue's pace and with up to three tries, within `deadline_s` seconds, and the
-    file is replaced as a whole. Where it can't be fetched, or what came is no list, an older file is
-    used all the same, unless `offline_ok` is false; `venue.instruments.fetched_ns` tells how old it
-    is. A file that is damaged counts as none, and one of another venue is an error. The venue's own
-    `fetch` is used, or `fetch`, or httpx.
+    file is replaced as a whole. Where it can't be fetched, or what came is no list, an older file
+    is used all the same, unless `offline_ok` is false; `venue.instruments.fetched_ns` tells how old
+    it is. A file that is damaged counts as none, and one of another venue is an error. The venue's
+    own `fetch` is used, or `fetch`, or httpx.
 
     Raises `FetchFailed` or `DecodeError` where no list can be had, and `ConfigError` for a `cache`
     that can't be used. When cancelled, the file is as it was or whole.

@@ -35,6 +35,7 @@ __all__ = [
     "SubscriptionFailed",
     "Trade",
     "Trust",
+    "TrustChanged",
 ]
 
 
@@ -262,6 +263,25 @@ class SnapshotFailed:
     epoch: int = 0
 
 
+@frozen
+class TrustChanged:
+    """The trust in a symbol's order book has changed without a message of it.
+
+    It is `STALE` now, because no word of it has come for too long by its own rhythm, or by
+    `FeedConfig.symbol_stale_s`, while the connection lives. The next message of the book says what
+    it deserves from then on; it is asked for.
+    """
+
+    symbol: str
+    trust: Trust
+    reason: str
+    recv_ns: int
+    venue: str
+    epoch: int = 0
+
+
 DataEvent = PriceUpdate | Trade | Quote | BookSnapshot | BookDelta
-StatusEvent = Gap | FeedStateChanged | DecodeFailed | SubscriptionFailed | SnapshotFailed
+StatusEvent = (
+    Gap | FeedStateChanged | DecodeFailed | SubscriptionFailed | SnapshotFailed | TrustChanged
+)
 Event = DataEvent | StatusEvent

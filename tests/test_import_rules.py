@@ -31,6 +31,8 @@ P  _core.liveness
 P  book
 P  _core.subscriptions
 P  _core.ladder
+P  _core.rhythm
+P  _core.coverage
 P  _core.construct
 P  _core.sequence
 P  _core.validators
@@ -42,6 +44,7 @@ P  _core.reading
 P  _core.feed_books
 P  _core.losses
 P  _core.overlap
+P  _core.tape
 P  _core.frames
 P  _core.upgrade
 P  _core.fetching

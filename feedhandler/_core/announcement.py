@@ -15,6 +15,8 @@ from feedhandler.model import (
     GapReason,
     SnapshotFailed,
     SubscriptionFailed,
+    Trust,
+    TrustChanged,
 )
 
 __all__ = ["Announcer"]
@@ -121,6 +123,10 @@ class Announcer:
             item.detail,
         )
         return SubscriptionFailed(error, recv_ns, self.venue, epoch)
+
+    def went_stale(self, symbol: str, now_ns: int, epoch: int) -> TrustChanged:
+        reason = "no word of the book for too long"
+        return TrustChanged(symbol, Trust.STALE, reason, now_ns, self.venue, epoch)
 
     def snapshot_failed(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from urllib.parse import urlsplit
 
 from feedhandler._core.redaction import REDACTED, redact_url
 from feedhandler._core.upgrade import rejection_of, retry_after_s
@@ -33,11 +34,15 @@ def is_final(error: FetchFailed) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """`url` as errors name it: without credentials, whatever it is."""
+    """`url` as errors name it: without credentials; nothing of it where it is none of HTTP."""
     try:
-        return redact_url(url, only_secrets=True)
+        parts = urlsplit(url)
+        # Reading the port checks it: a password may stand in its place.
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return redact_url(url, only_secrets=True)
     except ValueError:
-        return REDACTED
+        pass
+    return REDACTED
 
 
 class Body:

@@ -54,6 +54,9 @@ class ResyncLadder:
         self._given_up.pop(subscription, None)
         self._whole.add(subscription)
 
+    def is_whole(self, subscription: Subscription) -> bool:
+        return subscription in self._whole
+
     def forget(self, subscription: Subscription) -> None:
         """It is wanted no longer."""
         self._due.pop(subscription, None)

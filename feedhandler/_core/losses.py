@@ -16,6 +16,7 @@ from feedhandler.model import (
     GapReason,
     SnapshotFailed,
     SubscriptionFailed,
+    TrustChanged,
 )
 
 __all__ = ["Losses"]
@@ -25,7 +26,8 @@ _MAX_GAPS = 4096
 
 @define
 class Losses:
-    """A `Gap` for each symbol or book, and reason, the newest state, the refused subscriptions.
+    """A `Gap` for each symbol or book, and reason, the newest state, the refused subscriptions,
+    the books that went stale.
 
     They stand for events that are older than everything that still waits. Memory is bounded: past
     4,096 gaps the rest is merged into gaps without a symbol.
@@ -34,9 +36,10 @@ class Losses:
     _gaps: dict[tuple[str | None, GapReason, bool], Gap] = field(factory=dict)
     _state: FeedStateChanged | None = None
     _refused: dict[tuple[str | None, str | None], SubscriptionFailed] = field(factory=dict)
+    _stale: dict[str, TrustChanged] = field(factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self._gaps or self._state or self._refused)
+        return bool(self._gaps or self._state or self._refused or self._stale)
 
     def add(self, events: Sequence[Event], reason: GapReason) -> None:
         """Account for `events`, which were dropped, oldest first, for `reason`."""
@@ -46,6 +49,8 @@ class Losses:
                     self._state = event
                 case SubscriptionFailed():
                     self._refused[event.error.symbol, event.error.channel] = event
+                case TrustChanged():
+                    self._stale[event.symbol] = event
                 case DecodeFailed() | SnapshotFailed():
                     pass  # a Gap stands for what is missing, after the one and before the other
                 case Gap():
@@ -69,11 +74,14 @@ class Losses:
 
     def take(self) -> list[Event]:
         """All of it, as events; then it is empty."""
-        events: list[Event] = [*self._gaps.values(), *self._refused.values()]
+        events: list[Event] = [
+            *self._gaps.values(), *self._refused.values(), *self._stale.values()
+        ]  # fmt: skip
         if self._state is not None:
             events.append(self._state)
         self._gaps = {}
         self._refused = {}
+        self._stale = {}
         self._state = None
         return events
 

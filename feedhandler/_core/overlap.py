@@ -2,8 +2,9 @@
 
 Until the switch only the older one is heard. At the switch the newer one's events follow from where
 the older one has come to: by the numbers of each symbol's sequence nothing is lost, nothing comes
-twice, and the order is kept. Where there are no such numbers, what both may have brought cannot be
-told apart: the newer one's data before the switch is dropped, and a `Gap` says that the two ends
+twice, and the order is kept. Trades are told apart by their ids (`feedhandler._core.tape`), and of
+quotes only the newest counts. Where prices have no such numbers, what both may have brought cannot
+be told apart: the newer one's data before the switch is dropped, and a `Gap` says that the two ends
 need not meet: something may be missing, or come twice.
 """
 
@@ -58,6 +59,8 @@ class Overlap:
         self._reached = reached
         self._limit = limit
         self._first: dict[str, int | None] = {}
+        self._blind: set[str] = set()  # symbols whose data cannot be told apart
+        self._quotes: dict[str, Quote] = {}
         self._held: deque[_Data | Event] = deque()
         self.duplicates = 0
 
@@ -78,13 +81,20 @@ class Overlap:
         numbered = self._reached is not None
         for event in events:
             match event:
-                case PriceUpdate() | Trade() | Quote():
+                case PriceUpdate():
                     sequence = event.sequence if numbered else None
                     self._first.setdefault(event.symbol, sequence)
                     if sequence is None:
+                        self._blind.add(event.symbol)
                         self.duplicates += 1
                     else:
                         self._held.append(_Data(event.symbol, sequence, event))
+                case Trade():
+                    self._first.setdefault(event.symbol, None)
+                    self._held.append(event)
+                case Quote():
+                    self._first.setdefault(event.symbol, None)
+                    self._quotes[event.symbol] = event
                 case BookSnapshot() | BookDelta() | Gap(of_book=True):
                     pass  # at the switch comes the book as it is then
                 case Gap(symbol=str(), reason=GapReason.SEQUENCE) if numbered:
@@ -120,10 +130,10 @@ class Overlap:
         """
         for symbol in symbols:
             first = self._first.get(symbol)
-            if self._reached is None:
+            last = None if self._reached is None else self._reached(symbol)
+            if symbol in self._blind or (self._blind and self._reached is None):
                 yield Break(symbol, None, None)
                 continue
-            last = self._reached(symbol)
             if first is not None and last is not None:
                 if first > last + 1:
                     yield Break(symbol, last + 1, first - 1, first - 1 - last)
@@ -137,7 +147,8 @@ class Overlap:
     def release(self) -> list[Event]:
         """The events that follow what the older connection has brought; nothing waits then."""
         held, self._held = self._held, deque()
-        released: list[Event] = []
+        quotes, self._quotes = self._quotes, {}
+        released: list[Event] = [*quotes.values()]
         for item in held:
             if self._drop_known(item):
                 continue

@@ -24,16 +24,16 @@ class TokenBucket:
     algorithm, ITU-T I.371), so waiting exactly until a turn is always enough, floats or not.
     """
 
-    rate_per_s: float = field()
-    burst: float = field()
+    rate_per_s: float
+    burst: float
     _full_at: float = field(default=-math.inf, init=False, repr=False)
 
-    @rate_per_s.validator
-    @burst.validator
-    def _check(self, attribute: object, value: float) -> None:
-        if not (math.isfinite(value) and value > 0):
-            name = getattr(attribute, "name", "rate_per_s")
-            raise ConfigError(name, value, "must be finite and over 0", mend="use for example 1.0")
+    def __attrs_post_init__(self) -> None:
+        for name, value in (("rate_per_s", self.rate_per_s), ("burst", self.burst)):
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(
+                    name, value, "must be finite and over 0", mend="use for example 1.0"
+                )
 
     def take(self, weight: float, now: float) -> float:
         """Take the next turn, of `weight` tokens; return when it is due (`now`: at once).

@@ -10,7 +10,15 @@ from attrs import define
 from feedhandler._core.state import ConnectionState
 from feedhandler.book import BookTop, OrderBook
 from feedhandler.errors import BookError
-from feedhandler.model import BookDelta, BookSnapshot, Event, FeedStateChanged, Gap, Trust
+from feedhandler.model import (
+    BookDelta,
+    BookSnapshot,
+    Event,
+    FeedStateChanged,
+    Gap,
+    Trust,
+    TrustChanged,
+)
 
 __all__ = ["BookShelf"]
 
@@ -62,6 +70,10 @@ class BookShelf:
                     self._gap(event)
                 case FeedStateChanged():
                     self._moved(event.new)
+                case TrustChanged():
+                    kept = self._kept.get(event.symbol)
+                    if kept is not None and kept.whole:
+                        kept.trust = event.trust
                 case _:
                     pass
 

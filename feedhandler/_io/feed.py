@@ -11,15 +11,18 @@ from attrs import evolve
 
 from feedhandler._core.announcement import Announcer
 from feedhandler._core.breaker import CircuitBreaker
+from feedhandler._core.coverage import Coverage, CoverageLedger
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.feed_books import FeedBooks
+from feedhandler._core.fetching import is_final
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.reading import BookReading
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
+from feedhandler._core.tape import Tape
 from feedhandler._io.connection import Batch, Connection, Endpoint
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.outbox import Outbox
-from feedhandler._io.snapshots import Answered, Gate, SnapshotDesk, decode_snapshot, is_final
+from feedhandler._io.snapshots import Answered, Gate, SnapshotDesk, decode_snapshot
 from feedhandler._io.subscriptions import (
     FeedSubscriptions,
     SubscriptionKeeper,
@@ -38,6 +41,7 @@ from feedhandler.abc import (
     ReconnectRequested,
     Refused,
     Reply,
+    ResumableSession,
     Resync,
     SequencedSession,
     Session,
@@ -122,8 +126,12 @@ class Feed:
             desk=self._new_desk(self.snapshot_answered),
             is_full=lambda: self.full,
             give_up=self.reconnect,
+            went_stale=self._went_stale,
         )
+        self._coverage = CoverageLedger()
         self._successor: Successor | None = None
+        # What has numbers is told apart by those.
+        self._tape = None if isinstance(self._session, ResumableSession) else Tape()
         self._positions: dict[tuple[str, bool], int] = {}
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
@@ -270,6 +278,11 @@ class Feed:
     def statistics(self) -> FeedStatistics:
         return self._counters.snapshot()
 
+    def coverage(self) -> dict[str, Coverage]:
+        """For each order book that has come: how long, and for how many messages, it could be
+        trusted; of what was received, whatever the reader has read."""
+        return self._coverage.coverage(self._clock.time_ns())
+
     def subscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
         """Want these symbols as well; they are asked for at once, and after each reconnect.
 
@@ -384,7 +397,12 @@ class Feed:
         if data and type(events[-1]) in _DATA and events[-1].venue_time_ns is not None:  # type: ignore[union-attr]  # narrowed by the set
             counters.time_told(events[-1].venue_time_ns, recv_ns)  # type: ignore[union-attr]  # likewise
         self._subscriptions.saw(events)
+        if self._tape is not None:
+            told, events = len(events), self._tape.without_repetitions(events)
+            counters.ignored += told - len(events)
         self._publish(self._books.without_steps_back(events), size=batch.size)
+        if self._tape is not None:
+            self._tape.note(events)
         if self._successor is not None:
             self._successor.nudge()
         return data
@@ -487,6 +505,8 @@ class Feed:
             return
         counters = self._counters
         counters.events += len(events)
+        if self._main.reading is not None:  # it has books
+            self._coverage.fold(events)
         for subscriber in self._subscribers:
             subscriber.post(events, size=size)
 
@@ -505,6 +525,8 @@ class Feed:
             self._counters.connections += 1
             self._use_session(self.venue.session())
             self._subscriptions.reset(self._session)
+            if self._tape is not None and transition.epoch > 1:
+                self._tape.turn()
         self._publish(events)
 
     def _reconnect_gaps(self, now_ns: int, epoch: int) -> Iterator[Gap]:
@@ -568,9 +590,15 @@ class Feed:
         self._use_session(successor.session, behind=successor.behind)
         self._subscriptions.serve(None)  # what asks on the old connection ends with it
         self._subscriptions = successor.keeper
-        self._subscriptions.serve(self.reconnect)
+        self._subscriptions.serve(self.reconnect, self._went_stale)
         self._outbox = successor.outbox
         self._mark(sum(type(event) in _DATA for event in events))
+        if (tape := self._tape) is not None:
+            tape.turn()
+            told, events = len(events), tape.without_repetitions(events)
+            events = [e for e in events if not (isinstance(e, Quote) and tape.knows_quote(e))]
+            self._counters.ignored += told - len(events)
+            tape.note(events)
         yield from events
 
     def _last_sequence(self, symbol: str, *, of_book: bool) -> int | None:
@@ -580,6 +608,10 @@ class Feed:
         return session.last_sequence(symbol) if isinstance(session, SequencedSession) else None
 
     # --- books ---
+
+    def _went_stale(self, symbols: list[str]) -> None:
+        now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
+        self._publish([self._announcer.went_stale(s, now_ns, epoch) for s in symbols])
 
     def _end_book(self, symbol: str) -> None:
         last = self._books.last_sequence(symbol)

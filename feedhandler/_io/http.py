@@ -129,7 +129,7 @@ def _fetch_errors(shown: str) -> Iterator[None]:
         raise
     except ConnectionFailed as error:  # of the dialer
         raise FetchFailed(shown, str(error)) from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpcore.UnsupportedProtocol):
         # Their texts quote parts of the URL, which may be secret.
         raise FetchFailed(shown, "this is not the URL of a REST interface") from None
     except (

@@ -175,10 +175,9 @@ class RestGate:
         and waits as long as the gate wants. When cancelled it has taken no turn, or drops it.
         """
         shown = shown_url(url)
-        went = False
+        begun: int | None = None
         with trio.move_on_after(deadline_s):
             await self._take_turn(weight)
-            went = True
             begun = self._round
             try:
                 response = await self._ask(url, shown, max_bytes)
@@ -193,7 +192,7 @@ class RestGate:
                 self._failures.proved()
             return response
         late = f"no answer within {deadline_s:g} s"
-        if went:
+        if begun is not None:
             self._failed(HandshakeTimeout(deadline_s), begun)
             raise FetchFailed(shown, late)
         closed_s = self._closed_until - trio.current_time()

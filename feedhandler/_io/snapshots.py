@@ -18,11 +18,10 @@ from feedhandler.abc import (
 from feedhandler.errors import DecodeError, FetchFailed
 from feedhandler.model import Event
 
-__all__ = ["Answered", "Gate", "SnapshotDesk", "decode_snapshot", "is_final"]
+__all__ = ["Answered", "Gate", "SnapshotDesk", "decode_snapshot"]
 
 Answered = Callable[[Subscription, HttpResponse | FetchFailed, int], None]
 
-_LATER = {408, 418, 425, 429}  # of the client's errors, those that pass (RFC 9110, RFC 6585)
 _AT_ONCE = 4  # requests; the gate paces them, this bounds what waits for answers
 
 
@@ -129,8 +128,3 @@ def decode_snapshot(
         raise
     except Exception as error:  # a venue's bug is no reason to stop
         raise DecodeError(subscription.symbol, answer.body, [("$", repr(error))]) from error
-
-
-def is_final(error: FetchFailed) -> bool:
-    """Whether asking again is of no use: the venue says that there is no such thing."""
-    return error.status is not None and 400 <= error.status < 500 and error.status not in _LATER

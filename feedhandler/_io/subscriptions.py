@@ -9,6 +9,7 @@ import trio
 from attrs import frozen
 
 from feedhandler._core.ladder import ResyncLadder
+from feedhandler._core.rhythm import Rhythm
 from feedhandler._core.subscriptions import Request, SubscriptionBook
 from feedhandler._io.connection import Connection
 from feedhandler._io.nursery import open_plain_nursery
@@ -26,6 +27,9 @@ from feedhandler.abc import (
 from feedhandler.config import FeedConfig
 from feedhandler.errors import ConfigError, UsageError
 from feedhandler.model import BookDelta, BookSnapshot, Event, PriceUpdate, Quote, Trade
+
+_BOOKS = frozenset({BookSnapshot, BookDelta})
+_WATCHED = _BOOKS | {PriceUpdate, Trade, Quote}
 
 __all__ = ["FeedSubscriptions", "SubscriptionKeeper", "check_subscriptions"]
 
@@ -58,7 +62,9 @@ class SubscriptionKeeper:
         desk: SnapshotDesk | None,
         is_full: Callable[[], bool],
         give_up: Callable[[str], None] | None,
+        went_stale: Callable[[list[str]], None] | None = None,
     ) -> None:
+        self._went_stale = went_stale
         self._session = session
         self._desk = desk
         self._is_full = is_full
@@ -70,9 +76,14 @@ class SubscriptionKeeper:
         self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
         self._book.want(wanted)
         self._changed = trio.Event()
-        self._stale_s = config.symbol_stale_s
         # of a symbol's book, or of its other data
-        self._seen: dict[tuple[str, bool], float] = {}
+        self._rhythm: Rhythm[tuple[str, bool]] = Rhythm(
+            config.symbol_stale_s, config.book_stale_intervals
+        )
+        self._watches_all = config.symbol_stale_s is not None
+        self._watches = self._watches_all or (
+            config.book_stale_intervals is not None and bool(self._book_channels)
+        )
 
     def snapshot(self) -> FeedSubscriptions:
         book = self._book
@@ -109,16 +120,21 @@ class SubscriptionKeeper:
             give_up=None,
         )
 
-    def serve(self, give_up: Callable[[str], None] | None) -> None:
+    def serve(
+        self,
+        give_up: Callable[[str], None] | None,
+        went_stale: Callable[[list[str]], None] | None = None,
+    ) -> None:
         """Its connection is the feed's from now on; or is so no longer (`None`)."""
         self._give_up = give_up
+        self._went_stale = went_stale
 
     def reset(self, session: Session) -> None:
         """A new connection: nothing was asked for on it, and nothing is silent yet."""
         self._session = session
         self._ladder.reset()
         self._book.reset()
-        self._seen.clear()
+        self._rhythm.reset()
 
     # --- what the user wants ---
 
@@ -168,14 +184,14 @@ class SubscriptionKeeper:
 
     def saw(self, events: Iterable[Event]) -> None:
         """Data has come; whose, is noted where silent symbols are watched for."""
-        if self._stale_s is None:
+        if not self._watches:
             return
         now = trio.current_time()
-        for event in events:
-            if isinstance(event, PriceUpdate | Trade | Quote):
-                self._seen[event.symbol, False] = now
-            elif isinstance(event, BookSnapshot | BookDelta):
-                self._seen[event.symbol, True] = now
+        watched = _WATCHED if self._watches_all else _BOOKS
+        streams = {(e.symbol, type(e) in _BOOKS) for e in events if type(e) in watched}  # type: ignore[union-attr]  # narrowed by the set
+        known = [self._rhythm.saw(stream, now) for stream in streams]  # type: ignore[arg-type]  # data has a symbol
+        if any(known):
+            self._notify()
 
     # --- the task ---
 
@@ -221,20 +237,27 @@ class SubscriptionKeeper:
 
     def _ask_stale_again(self, now: float) -> float:
         """Subscribe symbols anew that have gone silent; return when to look again."""
-        limit = self._stale_s
-        if limit is None:
+        if not self._watches:
             return math.inf
-        seen = self._seen
+        rhythm = self._rhythm
         if self._is_full():
-            seen.clear()  # the consumer is slow: data may have come, and wait
-        silent = [
+            rhythm.postpone(now)  # the consumer is slow: data may have come, and wait
+        watched = [
             s
             for s in self._book.in_order()
-            if now >= seen.setdefault((s.symbol, self.is_book(s)), now) + limit
+            if self._watches_all or (self.is_book(s) and self._ladder.is_whole(s))
         ]
-        self._ask_again(silent)
-        seen.update(((s.symbol, self.is_book(s)), now) for s in silent)
-        return min((seen[stream] + limit for stream in self.streams()), default=math.inf)
+        silent = [s for s in watched if now >= rhythm.silent_at(self._stream(s), now)]
+        if silent:
+            self._ask_again(silent)
+            rhythm.wait_anew({self._stream(s) for s in silent}, now)
+            books = [s.symbol for s in silent if self.is_book(s) and self._ladder.is_whole(s)]
+            if books and self._went_stale is not None:
+                self._went_stale(books)
+        return min((rhythm.silent_at(self._stream(s), now) for s in watched), default=math.inf)
+
+    def _stream(self, subscription: Subscription) -> tuple[str, bool]:
+        return subscription.symbol, self.is_book(subscription)
 
     def _ask_broken_again(self, now: float) -> float:
         """Subscribe books anew that have not become whole; return when to look again."""

@@ -8,11 +8,12 @@ from typing import Protocol
 import trio
 
 from feedhandler._core.announcement import Announcer
+from feedhandler._core.fetching import is_final
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.overlap import Break, Overlap
 from feedhandler._io.connection import Batch, Connection, Sink
 from feedhandler._io.outbox import Outbox
-from feedhandler._io.snapshots import Answered, SnapshotDesk, decode_snapshot, is_final
+from feedhandler._io.snapshots import Answered, SnapshotDesk, decode_snapshot
 from feedhandler._io.subscriptions import SubscriptionKeeper
 from feedhandler.abc import (
     BookSession,

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from feedhandler._core.coverage import Coverage
 from feedhandler._io.feed import Feed
 from feedhandler.errors import DecodeError
 from feedhandler.model import (
@@ -26,12 +27,15 @@ from feedhandler.model import (
     Gap,
     PriceUpdate,
     Quote,
+    SnapshotFailed,
     SubscriptionFailed,
     Trade,
+    Trust,
+    TrustChanged,
 )
 from feedhandler.observe import Histogram
 
-__all__ = ["Board", "Output"]
+__all__ = ["Board", "Output", "coverage_text"]
 
 _REFRESH_S = 0.25
 _PLAIN_S = 1.0
@@ -129,9 +133,11 @@ class Board:
         table = Table(title=self.title, expand=True)
         for name, justify in (("symbol", "left"), ("price", "right"), ("rate", "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]  # three literals
-        for name in ("latency p50 / p99", "state", "back-off", "breaker"):
-            table.add_column(name)
         feed = self.feed
+        coverage = feed.coverage()
+        books = ["book verified / unverifiable / suspect / stale"] if coverage else []
+        for name in (*books, "latency p50 / p99", "state", "back-off", "breaker"):
+            table.add_column(name)
         state = Text(feed.state.value, style=_STYLES.get(feed.state.value, "red"))
         breaker = feed.breaker.state.name.lower() if feed.breaker is not None else "-"
         for symbol, row in sorted(self.rows.items()):
@@ -139,6 +145,7 @@ class Board:
                 symbol,
                 f"{row.arrow} {row.price}",
                 f"{row.rate:,.0f}/s",
+                *([coverage_text(coverage.get(symbol))] if coverage else []),
                 self.latency_text(),
                 state,
                 f"{feed.current_backoff_s:.2f} s, attempt {feed.attempt_count}",
@@ -204,8 +211,20 @@ def describe(event: Event) -> str:
             return f"malformed: {_short(event.error)}"
         case SubscriptionFailed():
             return f"refused: {event.error}"
+        case SnapshotFailed():
+            return f"no snapshot of {event.symbol}: {event.error}"
+        case TrustChanged():
+            return f"{event.symbol} book is {event.trust.value}: {event.reason}"
         case _:
             return repr(event)
+
+
+def coverage_text(coverage: Coverage | None) -> str:
+    """For which shares of the time a book had each trust."""
+    if coverage is None:
+        return "-"
+    order = (Trust.VERIFIED, Trust.UNVERIFIABLE, Trust.SUSPECT, Trust.STALE)
+    return " / ".join(f"{coverage.time_share(trust):.1%}" for trust in order)
 
 
 def _short(error: DecodeError) -> str:

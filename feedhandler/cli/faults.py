@@ -61,17 +61,20 @@ def kinds() -> None:
 @faults.command()
 @click.argument("name")
 @click.option("--seed", type=int, default=None, help="Another seed than the scenario's own.")
+@click.option("--venue", default=None, help="Whose language the mock server speaks.")
 @click.option("--trace", is_flag=True, help="Print every record of the run.")
 @click.option(
     "--report", type=click.Path(path_type=Path), default=None, help="Draw the run: an HTML file."
 )
-def run(*, name: str, seed: int | None, trace: bool, report: Path | None) -> None:
+def run(
+    *, name: str, seed: int | None, venue: str | None, trace: bool, report: Path | None
+) -> None:
     """Run the scenario NAME of the catalogue, `all` of them, or that of a .json or .toml file."""
     if name == "all":
         if trace or report is not None:
             raise click.UsageError("--trace and --report go with one scenario; name it")
-        sys.exit(_run_all(seed))
-    scenario = _with_seed(_scenario_of(name), seed)
+        sys.exit(_run_all(seed, venue))
+    scenario = _at(_with_seed(_scenario_of(name), seed), venue)
     if report is not None and not report.absolute().parent.is_dir():
         raise _Impossible(f"--report: {report.parent} is no directory; make it first")
     if report is not None and report.is_dir():
@@ -93,7 +96,9 @@ def run(*, name: str, seed: int | None, trace: bool, report: Path | None) -> Non
 
 
 @faults.command()
-def matrix() -> None:
+@click.option("--venue", default="price", show_default=True, help="Where: the mock speaks it.")
+@click.option("--books", is_flag=True, help="Follow order books, and not prices.")
+def matrix(*, venue: str, books: bool) -> None:
     """Run every kind of fault in every state."""
     from feedhandler_testing.matrix import STATES
     from feedhandler_testing.matrix import matrix as cells
@@ -103,7 +108,11 @@ def matrix() -> None:
         table.add_column(heading, no_wrap=True)
     rows: dict[str, list[str]] = {}
     broken = 0
-    for cell in cells():
+    try:
+        every = list(cells(venue=venue, books=books))
+    except ConfigError as error:
+        raise _Impossible(str(error)) from error
+    for cell in every:
         outcome = _simulate(cell.scenario)
         states = {state for kind, state in outcome.coverage if kind == cell.kind}
         broken += bool(outcome.violations)
@@ -154,18 +163,24 @@ def from_recording(*, file: Path, out: Path | None, seed: int) -> None:
     help="Stop after this long.",
 )  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True)
+@click.option("--venue", default="price", show_default=True, help="Where: the mock speaks it.")
 @click.option(
     "--save", type=click.Path(path_type=Path, file_okay=False), default=None,
     help="Directory for what is found, shrunk, as .json files.",
 )  # fmt: skip
 @click.option("--plain", is_flag=True, help="No progress bar.")
 def chaos(
-    *, seeds: int, first: int, minutes: float, jobs: int, save: Path | None, plain: bool
+    *, seeds: int, first: int, minutes: float, jobs: int, venue: str, save: Path | None, plain: bool
 ) -> None:
     """Search for scenarios that break a rule: random ones, seed by seed."""
     from feedhandler_testing.chaos import search, shrink
+    from feedhandler_testing.dialect import dialect_by_name
     from feedhandler_testing.scenario_files import save_scenario
 
+    try:
+        dialect_by_name(venue)
+    except ConfigError as error:
+        raise _Impossible(str(error)) from error
     console = Console()
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -182,6 +197,7 @@ def chaos(
             limit_s=minutes * 60,
             jobs=jobs,
             progress=advance,
+            venue=venue,
         )
         took_s = max(progress.get_time() - begun, 1e-9)
     _summarise(summary, took_s)
@@ -234,6 +250,15 @@ def _scenario_of(name: str) -> Scenario:
         raise _Impossible(f"{name}: {error.strerror}") from error
 
 
+def _at(scenario: Scenario, venue: str | None) -> Scenario:
+    from feedhandler_testing.at_venue import at_venue
+
+    try:
+        return scenario if venue is None else at_venue(scenario, venue)
+    except ConfigError as error:
+        raise _Impossible(str(error)) from error
+
+
 def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
     import attrs
 
@@ -249,15 +274,28 @@ def _simulate(scenario: Scenario, *, keep: int | None = _KEPT) -> Outcome:
         raise _Impossible(str(error)) from error
 
 
-def _run_all(seed: int | None) -> int:
+def _run_all(seed: int | None, venue: str | None) -> int:
+    from feedhandler_testing.at_venue import at_venue
     from feedhandler_testing.catalogue import CATALOGUE
+    from feedhandler_testing.dialect import dialect_by_name
 
-    broken = 0
+    broken = ran = 0
+    try:
+        dialect_by_name(venue or "price")
+    except ConfigError as error:
+        raise _Impossible(str(error)) from error
     for entry in CATALOGUE:
-        outcome = _simulate(_with_seed(entry.scenario, seed))
+        scenario = _with_seed(entry.scenario, seed)
+        try:
+            scenario = at_venue(scenario, venue or scenario.venue)
+        except ConfigError as error:
+            click.echo(f"{entry.number:3}  {entry.name}: left out: {error.rule}")
+            continue
+        outcome = _simulate(scenario)
         _tell(f"{entry.number:3}  {entry.name}", outcome)
         broken += bool(outcome.violations)
-    click.echo(f"{len(CATALOGUE)} scenarios, {broken} broken")
+        ran += 1
+    click.echo(f"{ran} scenarios, {broken} broken")
     return EXIT_BROKEN if broken else 0
 
 

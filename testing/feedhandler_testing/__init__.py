@@ -6,6 +6,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from feedhandler_testing.at_venue import (
+        at_venue,
+    )
     from feedhandler_testing.board import (
         FaultNeverFired,
         Injection,
@@ -367,6 +370,7 @@ else:
         "WrongChecksum": "faults",
         "WrongOpcode": "faults",
         "WrongType": "faults",
+        "at_venue": "at_venue",
         "dialect_by_name": "dialect",
         "load_scenario": "scenario_files",
         "memory_network": "streams",
@@ -546,6 +550,7 @@ __all__ = [
     "WrongChecksum",
     "WrongOpcode",
     "WrongType",
+    "at_venue",
     "dialect_by_name",
     "load_scenario",
     "memory_network",

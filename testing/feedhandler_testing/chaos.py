@@ -68,8 +68,10 @@ def search(
     limit_s: float = math.inf,
     jobs: int = 1,
     progress: Callable[[Summary], None] | None = None,
+    venue: str = "price",
 ) -> Summary:
-    """Run the scenarios of `seeds` against this library's feed, for `limit_s` seconds at most.
+    """Run the scenarios of `seeds`, at `venue`, against this library's feed, for `limit_s` seconds
+    at most.
 
     What is found is not shrunk: see `shrink()`. The findings are a function of the seeds.
     """
@@ -80,7 +82,7 @@ def search(
         for chunk in chunks:
             if time.monotonic() >= ends_at:
                 break
-            summary.add(_run_chunk(chunk))
+            summary.add(_run_chunk(chunk, venue))
             if progress is not None:
                 progress(summary)
         return summary
@@ -89,7 +91,7 @@ def search(
         waiting: set[Future[Summary]] = set()
         while True:
             for chunk in chunks if time.monotonic() < ends_at else ():
-                waiting.add(pool.submit(_run_chunk, chunk))
+                waiting.add(pool.submit(_run_chunk, chunk, venue))
                 if len(waiting) > jobs:
                     break
             if not waiting:
@@ -109,10 +111,10 @@ def _chunks(seeds: Iterable[int]) -> Iterator[list[int]]:
         yield chunk
 
 
-def _run_chunk(seeds: list[int]) -> Summary:
+def _run_chunk(seeds: list[int], venue: str) -> Summary:
     summary = Summary()
     for seed in seeds:
-        scenario = random_scenario(seed)
+        scenario = random_scenario(seed, venue=venue)
         summary.scenarios += 1
         try:
             outcome = simulate(scenario, keep=_KEPT, hashed=False)

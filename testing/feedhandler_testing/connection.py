@@ -81,6 +81,7 @@ class MockWebSocketConnection:
         self.app_pongs: set[object] = set()
         self._stamp = dialect.means.first_stamp
         self._time_ns = time_ns
+        self._unsaid = False
         self._idle = trio.CancelScope()
         self._board = board
         self._compressed = compressed
@@ -167,7 +168,7 @@ class MockWebSocketConnection:
         if not self._board.has("message"):
             return [(message, None)]
         outgoing: list[_Outgoing] = []
-        sent = False
+        sent = self._unsaid = False
         passing = self._board.messages(self, message)
         for item in passing if self.plain else self._restamped(message, passing):
             if isinstance(item, Later):
@@ -176,7 +177,7 @@ class MockWebSocketConnection:
             else:
                 outgoing.append((item, None))
                 sent |= isinstance(item, dict) and item.get("sequence") == message.get("sequence")
-        if not sent and self._on_sent is not None:
+        if not (sent or self._unsaid) and self._on_sent is not None:
             self._on_sent(self, message, False)
         return outgoing
 
@@ -274,6 +275,7 @@ class MockWebSocketConnection:
         """The venue has never said this: what it says next has its number."""
         if self._stamp is not None and message.get("stamp") == self._stamp - 1:
             self._stamp -= 1
+            self._unsaid = True
 
     def _restamped(
         self, message: Mapping[str, Any], items: Sequence[Payload | Later]

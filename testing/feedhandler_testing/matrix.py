@@ -84,18 +84,21 @@ STATES = tuple(_SHAPES)
 
 
 def matrix(
-    kinds: Mapping[str, type[Fault]] | None = None, *, venue: str = "price"
+    kinds: Mapping[str, type[Fault]] | None = None, *, venue: str = "price", books: bool = False
 ) -> Iterator[Cell]:
-    """A scenario for each kind of fault (default: all) that can act at `venue`, and each state."""
+    """A scenario for each kind of fault (default: all) that can act at `venue`, and each state.
+
+    What is subscribed are prices, or `books`; for faults that act on books alone always these.
+    """
     says = dialect_by_name(venue).means.says
     for kind in (kinds or fault_kinds()).values():
         if not kind.needs <= says:
             continue
         for state in STATES:
-            yield Cell(kind_of(kind), state, _scenario(typical_fault(kind), state, venue))
+            yield Cell(kind_of(kind), state, _scenario(typical_fault(kind), state, venue, books))
 
 
-def _scenario(fault: Fault, state: str, venue: str) -> Scenario:
+def _scenario(fault: Fault, state: str, venue: str, books: bool) -> Scenario:
     before, trigger, after = _SHAPES[state]
     inject = Inject(fault, trigger, for_s=20.0 if fault.lasting else None)
     scenario = Scenario(
@@ -105,7 +108,7 @@ def _scenario(fault: Fault, state: str, venue: str) -> Scenario:
         steps=[*before, inject, *after],
         settings={"connection": {"data_stale_s": 30.0}},
         recover_s=300.0,
-        channel="book" if type(fault) in OF_BOOKS else "price",
+        channel="book" if books or type(fault) in OF_BOOKS else "price",
         expect=Expect(all_fire=False),
     )
     if isinstance(fault, ExpireToken):

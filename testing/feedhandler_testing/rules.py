@@ -221,7 +221,8 @@ class InOrder(Rule):
                 self._ever_tainted = True  # a gap may have been told for a number that was changed
                 self._lost_to.clear()
             case Lost(symbol=str(lost), last=int(to), of_book=False) if not self._ever_tainted:
-                self._lost_to[lost] = max(to, self._lost_to.get(lost, 0))
+                if not self.contract.means.per_connection:
+                    self._lost_to[lost] = max(to, self._lost_to.get(lost, 0))
             case Delivered() if not self._taint.covers(record, self.contract.began_ns):
                 yield from self._published(record.symbol, record.number)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from feedhandler_testing.dialect import Means
+from feedhandler_testing.dialect import Means, dialect_by_name
 from feedhandler_testing.faults import (
     AppPing,
     BadJson,
@@ -84,7 +84,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-PLAIN_MEANS = Means()
+_PLAIN = Means()
 
 
 class Chooser(Protocol):
@@ -171,7 +171,7 @@ def _drawable(
     cutting: bool = False,
     connecting: bool | None = None,
     books: bool = False,
-    means: Means = PLAIN_MEANS,
+    means: Means = _PLAIN,
 ) -> list[type[Fault]]:
     return [
         kind
@@ -230,8 +230,8 @@ def _draw_trigger(choose: Chooser, kind: type[Fault], served: int) -> Trigger:
         lambda: Bytes(choose.integer(0, 2_000)),
         lambda: OnConnection(choose.integer(1, 2)),
     ]
-    if hooks_of(kind) == {"shift_s"}:
-        makers = makers[:3]  # a clock belongs to no connection
+    if hooks_of(kind) <= {"shift_s", "rest"}:
+        makers = makers[:3]  # a clock, or REST, belongs to no connection
     return choose.one_of(makers)()
 
 
@@ -253,8 +253,9 @@ def _draw_settings(choose: Chooser) -> dict[str, Any]:
     return settings
 
 
-def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
-    """A scenario that a sound feed has to survive."""
+def draw_scenario(choose: Chooser, *, seed: int, venue: str = "price") -> Scenario:
+    """A scenario at `venue` that a sound feed has to survive."""
+    means = dialect_by_name(venue).means
     symbols = ["BTC-USD", "ETH-USD", "SOL-USD"][: choose.integer(1, 3)]
     channel = choose.one_of(["price", "price", "price", "book"])
     steps: list[Step | Fault] = []
@@ -263,7 +264,7 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
         served = choose.integer(2, 25)
         serve = Serve(served, interval_s=choose.one_of([0.1, 0.0, 0.01, 1.0]))
         if shape <= 4:
-            kind = choose.one_of(_drawable(books=channel == "book"))
+            kind = choose.one_of(_drawable(books=channel == "book", means=means))
             every = choose.integer(1, 3)
             inject = Inject(
                 draw_fault(choose, kind, symbols),
@@ -275,7 +276,7 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
             )
             steps += [inject, serve]
         elif shape <= 7:
-            cutting = choose.one_of(_drawable(cutting=True))
+            cutting = choose.one_of(_drawable(cutting=True, means=means))
             steps += [serve, Cut(draw_fault(choose, cutting, symbols))]
             for _ in range(choose.integer(0, 2)):
                 meeting = choose.one_of(_drawable(connecting=True))
@@ -292,6 +293,7 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
         steps=steps,
         symbols=symbols,
         channel=channel,
+        venue=venue,
         settings=_draw_settings(choose),
         consumer_pause_s=choose.one_of([0.0, 0.0, 0.0, 0.05, 0.5]),
         heartbeat_s=choose.one_of([None, None, 7.0]),
@@ -300,6 +302,6 @@ def draw_scenario(choose: Chooser, *, seed: int) -> Scenario:
     )
 
 
-def random_scenario(seed: int) -> Scenario:
+def random_scenario(seed: int, *, venue: str = "price") -> Scenario:
     """The scenario of a seed: the same one in every process and version."""
-    return draw_scenario(RandomChooser(Random(f"scenario/{seed}")), seed=seed)
+    return draw_scenario(RandomChooser(Random(f"scenario/{seed}")), seed=seed, venue=venue)

@@ -7,13 +7,22 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedhandler import Event, Gap, GapReason, PriceUpdate, Side
+from feedhandler import Event, Gap, GapReason, PriceUpdate, Quote, Side, Trade
 from feedhandler._core.overlap import Break, Overlap
 from feedhandler._core.sequence import Hole, Order, SequenceTracker
 
 
 def price(symbol: str, sequence: int) -> PriceUpdate:
     return PriceUpdate(symbol, Decimal(1), Decimal(1), Side.BUY, sequence, None, 0, "v", 2)
+
+
+def trade(symbol: str, name: str) -> Trade:
+    return Trade(symbol, Decimal(1), Decimal(1), Side.BUY, name, None, None, 0, "v", 2)
+
+
+def quote(symbol: str, bid: int) -> Quote:
+    one = Decimal(1)
+    return Quote(symbol, Decimal(bid), one, Decimal(bid + 1), one, None, None, 0, "v", 2)
 
 
 def decoded(tracker: SequenceTracker[str], symbol: str, sequence: int) -> list[Event]:
@@ -94,6 +103,16 @@ def test_without_numbers_every_symbol_is_told_and_nothing_comes_twice() -> None:
     ]  # fmt: skip
     assert overlap.release() == []
     assert overlap.duplicates == 1
+
+
+def test_trades_are_held_and_of_quotes_the_newest_and_neither_is_a_break() -> None:
+    overlap = Overlap(None, limit=10)
+    overlap.add([trade("A", "1"), quote("A", 5), trade("A", "2"), quote("A", 6)])
+    assert overlap.is_level("A")
+    assert not overlap.is_level("B")
+    assert list(overlap.breaks("AB", lost=False)) == []
+    assert {b.symbol for b in overlap.breaks("AB", lost=True)} == {"A", "B"}
+    assert overlap.release() == [quote("A", 6), trade("A", "1"), trade("A", "2")]
 
 
 def test_a_symbol_that_the_old_connection_never_had_is_whole_where_that_lived() -> None:

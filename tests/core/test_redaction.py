@@ -24,6 +24,27 @@ def test_a_urls_user_and_query_are_hidden(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "https://host/depth?symbol=BTCUSD&limit=1000",
+            "https://host/depth?symbol=BTCUSD&limit=1000",
+        ),
+        ("https://u:pw@host/x?symbol=A&apikey=k", "https://***@host/x?symbol=A&apikey=***"),
+        (
+            "https://host/?api%5Fkey=k&API_KEY=k&sig=k",
+            "https://host/?api%5Fkey=***&API_KEY=***&sig=***",
+        ),
+        ("https://host/?abc&x=", "https://host/?***&x=***"),
+        ("https://host/?s=pqia91ma19a5s61cv6a81va65sdf19v8", "https://host/?s=***"),
+        ("https://host/a;jsessionid=S/b?x=1#f", "https://host/a;***/b?x=1"),
+    ],
+)
+def test_of_a_rest_url_what_is_no_secret_is_shown(url: str, shown: str) -> None:
+    assert redact_url(url, only_secrets=True) == shown
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ('{"jwt":"a.b.c","channel":"x"}', '{"jwt":"***","channel":"x"}'),

@@ -32,6 +32,7 @@ from feedhandler import (
     Subscriber,
     SubscriptionFailed,
     Trust,
+    TrustChanged,
     open_feed,
 )
 from feedhandler.abc import Subscription
@@ -694,3 +695,32 @@ async def test_no_slow_reader_trusts_a_wrong_book(
     while subscriber.ready:
         take_all()
     assert matches(shelf.top("A", depth=None), book), "and in the end it is whole"
+
+
+async def test_a_book_that_is_silent_by_its_own_rhythm_is_stale_and_asked_for(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_books(server) as feed:
+        connection = await server.next_connection()
+        reader = Reader(feed)
+        await reader.begin()
+        for _ in range(25):  # A comes each second, B never
+            await trio.sleep(1)
+            await send(connection, server.books["A"].delta({"10": "5"}))
+        await reader.until_book("A", 32)
+        before = trio.current_time()
+        read = await reader.until(lambda event: isinstance(event, TrustChanged))
+        assert trio.current_time() - before == pytest.approx(30, abs=1.5)
+        assert [event.symbol for event in read] == ["A"]
+        stale = feed.book("A")
+        assert stale is not None
+        assert stale.trust is Trust.STALE
+        assert feed.book("B").trust is Trust.VERIFIED, "which is always quiet"
+        snapshot = (await reader.until_book("A", 32))[-1]
+        assert isinstance(snapshot, BookSnapshot)
+        assert feed.book("A").trust is Trust.VERIFIED
+        coverage = feed.coverage()["A"]
+        assert coverage.time_share(Trust.STALE) < 0.01
+        assert coverage.time_share(Trust.VERIFIED) > 0.99
+        assert coverage.messages[Trust.VERIFIED] == 27
+        assert feed.statistics().connections == 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 from random import Random
 from typing import Any, assert_type
 
@@ -37,6 +38,10 @@ from feedhandler import (
     FeedStatistics,
     Gap,
     GapReason,
+    HttpxFetcher,
+    Instrument,
+    InstrumentKind,
+    Instruments,
     Level,
     OrderBook,
     OverflowPolicy,
@@ -52,8 +57,10 @@ from feedhandler import (
     Transition,
     Trust,
     WebSocketClient,
+    canonical_symbol,
     dial_tcp,
     feed_config_from_mapping,
+    load_instruments,
     open_feed,
     venue_by_name,
 )
@@ -62,7 +69,10 @@ from feedhandler.abc import (
     Clock,
     Dialer,
     DialTarget,
+    Fetcher,
+    HttpResponse,
     Ignored,
+    ListedVenue,
     Subscription,
     TokenProvider,
     Venue,
@@ -191,6 +201,38 @@ class MyVenue:
         return []
 
 
+class MyListedVenue(MyVenue):
+    def __init__(self, instruments: Instruments | None = None) -> None:
+        self.instruments = instruments
+        self.fetch: Fetcher | None = my_fetch
+
+    def instrument_urls(self) -> list[str]:
+        return ["https://host/instruments"]
+
+    def parse_instruments(self, bodies: Sequence[bytes]) -> Instruments:
+        return Instruments(
+            [Instrument(canonical_symbol("A", "B"), "AB", "A", "B", InstrumentKind.SPOT)]
+        )
+
+    def with_instruments(self, instruments: Instruments) -> MyListedVenue:
+        return MyListedVenue(instruments)
+
+
+async def my_fetch(url: str, /, *, max_bytes: int) -> HttpResponse:
+    async with HttpxFetcher(dial=my_dial) as fetch:
+        return await fetch(url, max_bytes=max_bytes)
+
+
+async def symbols() -> None:
+    loaded = await load_instruments(MyListedVenue(), cache=Path("list.json"), fetch=my_fetch)
+    assert_type(loaded, MyListedVenue)
+    if loaded.instruments is not None:
+        assert_type(loaded.instruments.by_symbol("A-B"), Instrument)
+        assert_type(loaded.instruments.by_venue_symbol("AB"), Instrument | None)
+        assert_type(iter(loaded.instruments), Iterator[Instrument])
+        assert_type(Instruments.loads(loaded.instruments.dumps()), Instruments)
+
+
 class MyClock:
     def time_ns(self) -> int:
         return 0
@@ -205,6 +247,7 @@ async def my_token() -> str:
 
 
 venue: Venue = MyVenue()
+listed: ListedVenue = MyListedVenue()
 known: list[Venue] = [Coinbase(), PriceVenue("ws://host/"), venue_by_name("coinbase")]
 with_books: BookVenue = PriceVenue("ws://host/", book_levels=100)
 clock: Clock = MyClock()
