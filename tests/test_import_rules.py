@@ -269,7 +269,8 @@ def _is_venue(module: str) -> bool:
 
 def _is_of_another(module: str, imported: str) -> bool:
     """Whether it is a venue's, but not `module`'s own: the parts of a venue begin with its name."""
-    is_part = imported.startswith(f"{module}_")
+    name = module.removeprefix(f"{LIBRARY}.venues.").partition("_")[0]
+    is_part = imported.startswith(f"{LIBRARY}.venues.{name}_")
     return f"{imported}.".startswith(f"{LIBRARY}.venues.") and not is_part
 
 
