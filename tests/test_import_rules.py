@@ -59,6 +59,10 @@ P  venues.coinbase_book
 P  venues.coinbase_products
 P  venues.coinbase_session
 P  venues.coinbase
+P  venues.bitstamp_data
+P  venues.bitstamp_markets
+P  venues.bitstamp_session
+P  venues.bitstamp
 P  venues
 P  observe
 S  _io
