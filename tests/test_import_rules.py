@@ -63,6 +63,10 @@ P  venues.bitstamp_data
 P  venues.bitstamp_markets
 P  venues.bitstamp_session
 P  venues.bitstamp
+P  venues.gemini_data
+P  venues.gemini_symbols
+P  venues.gemini_session
+P  venues.gemini
 P  venues
 P  observe
 S  _io

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from attrs import Factory, frozen
@@ -48,7 +49,7 @@ def ask(event: str, subscriptions: Sequence[Subscription], instruments: Instrume
 @frozen
 class _Told:
     message: str = ""
-    code: int | str | None = None
+    code: Any = None  # a number, or null
 
 
 @frozen
@@ -200,5 +201,5 @@ class BitstampSession:
             route = next(iter(self._pending))
         if route is not None:
             self._pending.pop(route, None)
-        code = "" if told.code is None else f"{told.code}: "
+        code = f"{told.code}: " if isinstance(told.code, int) else ""
         return Refused(route, f"{code}{told.message}" or "an error without a message")
