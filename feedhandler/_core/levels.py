@@ -6,29 +6,17 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import islice, pairwise
-from operator import ge, itemgetter, le
+from operator import ge, gt, itemgetter, le, lt
 from typing import cast
 
 from feedhandler.codec import MAX_AMOUNT, MIN_AMOUNT, check_amount
 from feedhandler.model import Level
 
-__all__ = ["are_right", "are_written_right", "book_side", "in_order", "strict_side", "text_side"]
+__all__ = ["are_written_right", "book_side", "in_order", "strict_side", "text_side"]
 
 _price = itemgetter(0)
 # A level of a pair, without the call of a Python function: a snapshot has tens of thousands.
 _level_of = cast("Callable[[tuple[Decimal, Decimal]], Level]", partial(tuple.__new__, Level))
-
-
-def are_right(levels: Sequence[Level], *, delta: bool) -> bool:
-    """Whether each has a sane price and size; raises `ArithmeticError` for a NaN.
-
-    Sizes of 0 are right in a `delta` only.
-    """
-    low, high = MIN_AMOUNT, MAX_AMOUNT
-    for price, size in levels:
-        if not (low <= price <= high and (low <= size <= high or (delta and not size))):
-            return False
-    return True
 
 
 def in_order(levels: Sequence[Level], *, down: bool, repeats: bool = False) -> tuple[Level, ...]:
@@ -58,10 +46,25 @@ def book_side(
 
     What it is, `strict_side()` says.
     """
+    if not levels:
+        return ()
+    low, high = MIN_AMOUNT, MAX_AMOUNT
     try:
-        if not are_right(levels, delta=delta):
+        prices, sizes = zip(*levels, strict=True)
+        later = prices[1:]
+        if all(map(gt if down else lt, prices, later)):
+            ordered = tuple(levels)
+        elif all(map(lt if down else gt, prices, later)):
+            ordered = tuple(levels[::-1])  # some venues send a side from its worst
+        else:
+            ordered = in_order(levels, down=down, repeats=repeats)
+        # All other prices are between these two.
+        if not (low <= ordered[0][0] <= high and low <= ordered[-1][0] <= high):
             return None
-        return in_order(levels, down=down, repeats=repeats)
+        for size in sizes:
+            if not (low <= size <= high or (delta and not size)):
+                return None
+        return ordered
     except (ArithmeticError, ValueError):
         return None
 

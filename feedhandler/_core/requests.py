@@ -50,6 +50,13 @@ class RequestLog:
             number = int(number)
         return self._open.pop(number, None) if isinstance(number, int) else None
 
+    def oldest(self, kind: str) -> Asked | None:
+        """What was asked for first and not answered, for an answer that has no number."""
+        for number, asked in self._open.items():
+            if asked.kind == kind:
+                return self._open.pop(number)
+        return None
+
     def confirm(self, subscriptions: Iterable[Subscription]) -> None:
         """The venue sends these."""
         self._active.update(dict.fromkeys(subscriptions))

@@ -181,7 +181,10 @@ class ByPrevious:
 
 @frozen
 class ByPreviousId:
-    """A delta names the message before it. Numbers may repeat, skip, and begin anew."""
+    """A delta names the message before it. Numbers may repeat, skip, and begin anew.
+
+    Where a venue sent none (OKX before 2022-11), the checksum alone tells.
+    """
 
     numbered: bool = field(default=True, init=False)
     detects: bool = field(default=True, init=False)
@@ -195,7 +198,9 @@ class ByPreviousId:
         return Link.BROKEN
 
     def trust(self, message: BookMessage, *, proven: bool) -> Trust:
-        return Trust.VERIFIED
+        if message.sequence is not None:
+            return Trust.VERIFIED
+        return ByChecksum().trust(message, proven=proven)
 
     def hole(self, last: int | None, message: BookMessage) -> Hole | None:
         previous = message.previous

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import Counter
@@ -12,21 +13,15 @@ import trio
 from attrs import define, field
 from rich.progress import Progress
 
-from feedhandler._io.feed import Feed
-from feedhandler._io.nursery import open_plain_nursery
+from feedhandler._io.legs import Feed
 from feedhandler.cli.board import Output, describe
 from feedhandler.config import FeedConfig
-from feedhandler.errors import RecordingError
 from feedhandler.handler import open_feed
 from feedhandler.model import Event, FeedStateChanged
 from feedhandler.observe import Histogram
-from feedhandler.recording import Record, read_recording
 from feedhandler.venues import venue_by_name
 
 __all__ = ["ReplayResult", "replay", "run_replay"]
-
-_END = "end of the recording"
-_SLICE = 256  # messages that are sent at once where nothing asks for a pause
 
 
 @define
@@ -57,49 +52,25 @@ async def replay(
     1000. Raises `RecordingError`, also for a truncated recording unless its `partial` replay is
     asked for, and `ConfigError` for a venue that this library does not know.
     """
-    from feedhandler_testing import MockWebSocketServer
+    from feedhandler_testing.replay import LoadedRecording, ReplayServer
 
     result = ReplayResult()
-    connections, header, result.torn = await trio.to_thread.run_sync(_load, path, partial)
-    total = sum(len(records) for records in connections)
-    channels, symbols = _subscribed(header.subscribed)
+    load = functools.partial(LoadedRecording.load, path, partial=partial)
+    recording = await trio.to_thread.run_sync(load)
+    result.torn = recording.torn
     config = FeedConfig()
-    done = trio.Event()
-
-    async def serve(server: MockWebSocketServer) -> None:
-        for number, records in enumerate(connections):
-            connection = await server.next_connection()
-            started, first = trio.current_time(), records[0].t if records else 0
-            waiting: list[str | bytes] = []
-            for record in records:
-                due = started + (record.t - first) / 1e9 / speed
-                if len(waiting) >= _SLICE or (waiting and due > trio.current_time()):
-                    await connection.send_many(waiting)
-                    result.sent += len(waiting)
-                    waiting = []
-                    if on_progress is not None:
-                        on_progress(result.sent, total)
-                if due > trio.current_time():
-                    await trio.sleep_until(due)
-                if record.payload is not None:
-                    waiting.append(record.payload)
-            await connection.send_many(waiting)
-            result.sent += len(waiting)
-            if on_progress is not None:
-                on_progress(result.sent, total)
-            if number == len(connections) - 1:
-                done.set()
-            await connection.close(1000, _END)
-
-    async with MockWebSocketServer(tcp=True, auto_ack=False) as server:
-        venue = venue_by_name(header.venue, url=server.url)
-        channels = [channel for channel in channels if channel in venue.channels]
-        async with open_plain_nursery() as nursery:
-            nursery.start_soon(serve, server)
-            started = time.perf_counter()
-            async with open_feed(venue, symbols, channels=channels or None, config=config) as feed:
-                await _consume(feed, result, done, on_event)
-            result.elapsed_s = time.perf_counter() - started
+    async with ReplayServer(recording, tcp=True, speed=speed, on_progress=on_progress) as server:
+        # One that the mock has no language for is told of by name, where it is known at all.
+        known = server.mock.dialect.name == recording.venue
+        venue = server.venue() if known else venue_by_name(recording.venue, url=server.url)
+        channels = [channel for channel in recording.subscribed if channel in venue.channels]
+        started = time.perf_counter()
+        async with open_feed(
+            venue, recording.symbols, channels=channels or None, config=config
+        ) as feed:
+            await _consume(feed, result, server.done, on_event)
+        result.elapsed_s = time.perf_counter() - started
+        result.sent = server.sent
     return result
 
 
@@ -156,37 +127,3 @@ async def run_replay(path: Path, speed: float, partial: bool, output: Output) ->
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     return 0
-
-
-@define
-class _Header:
-    venue: str
-    subscribed: dict[str, list[str]]
-
-
-def _load(path: Path, partial: bool) -> tuple[list[list[Record]], _Header, bool]:
-    connections: dict[int, list[Record]] = {}
-    with read_recording(path) as recording:
-        header = _Header(
-            recording.header.venue, {c: [*s] for c, s in recording.header.subscribed.items()}
-        )
-        for record in recording:
-            if record.c is None:
-                continue
-            received = connections.setdefault(record.c, [])
-            if record.k == "recv":
-                received.append(record)
-        torn = recording.torn or recording.truncated
-        if recording.truncated and not partial:
-            raise RecordingError(
-                f"{path} is truncated: its compressed data has no end; get a whole copy of it, or "
-                "replay what there is with --partial"
-            )
-    if not any(connections.values()):
-        raise RecordingError(f"{path} holds no received message, so there is nothing to replay")
-    return [connections[c] for c in sorted(connections)], header, torn
-
-
-def _subscribed(subscribed: dict[str, list[str]]) -> tuple[list[str], list[str]]:
-    symbols = dict.fromkeys(s for names in subscribed.values() for s in names)
-    return list(subscribed), list(symbols)

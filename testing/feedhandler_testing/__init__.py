@@ -163,6 +163,11 @@ if TYPE_CHECKING:
     from feedhandler_testing.proxy import (
         FaultProxy,
     )
+    from feedhandler_testing.replay import (
+        LoadedRecording,
+        Planted,
+        ReplayServer,
+    )
     from feedhandler_testing.report import (
         render_report,
         write_report,
@@ -293,6 +298,7 @@ else:
         "LimitData": "faults",
         "Link": "link",
         "Listing": "dialect",
+        "LoadedRecording": "replay",
         "LongControl": "faults",
         "LostAck": "faults",
         "MalformedData": "failure",
@@ -322,6 +328,7 @@ else:
         "Pings": "faults",
         "PlacedFault": "board",
         "PlainDialect": "dialect",
+        "Planted": "replay",
         "PriceSource": "prices",
         "RULES": "rules",
         "Refusal": "failure",
@@ -331,6 +338,7 @@ else:
         "Rejection": "failure",
         "Reorder": "faults",
         "Repair": "scenario",
+        "ReplayServer": "replay",
         "ReservedBits": "faults",
         "Reset": "faults",
         "RestCall": "faults",
@@ -474,6 +482,7 @@ __all__ = [
     "LimitData",
     "Link",
     "Listing",
+    "LoadedRecording",
     "LongControl",
     "LostAck",
     "MalformedData",
@@ -503,6 +512,7 @@ __all__ = [
     "Pings",
     "PlacedFault",
     "PlainDialect",
+    "Planted",
     "PriceSource",
     "Refusal",
     "Refuse",
@@ -511,6 +521,7 @@ __all__ = [
     "Rejection",
     "Reorder",
     "Repair",
+    "ReplayServer",
     "ReservedBits",
     "Reset",
     "RestCall",

@@ -79,10 +79,12 @@ class MockWebSocketConnection:
         self.session = session
         self.plain = isinstance(dialect, PlainDialect)
         self.app_pongs: set[object] = set()
+        self.quiet = False  # with it, the venue says nothing by itself, and ends nothing
         self._stamp = dialect.means.first_stamp
         self._time_ns = time_ns
         self._unsaid = False
         self._idle = trio.CancelScope()
+        self._heard = trio.Event()
         self._board = board
         self._compressed = compressed
         self._on_sent = on_sent
@@ -271,6 +273,14 @@ class MockWebSocketConnection:
             self._stamp += 1
         return stamped
 
+    def count_from(self, stamp: int) -> None:
+        """Where the venue counts a connection's messages: the next one has this number."""
+        self._stamp = stamp
+
+    @property
+    def next_stamp(self) -> int | None:
+        return self._stamp
+
     def unsay(self, message: Mapping[str, Any]) -> None:
         """The venue has never said this: what it says next has its number."""
         if self._stamp is not None and message.get("stamp") == self._stamp - 1:
@@ -431,9 +441,9 @@ class MockWebSocketConnection:
             if ping_every_s is not None:
                 nursery.start_soon(self.ping_every, ping_every_s)
             means = self.dialect.means
-            if means.heartbeat_s is not None:
+            if means.heartbeat_s is not None and not self.quiet:
                 nursery.start_soon(self._say_every, means.heartbeat_s)
-            if means.idle_s is not None:
+            if means.idle_s is not None and not self.quiet:
                 nursery.start_soon(self._end_idle, means.idle_s)
             self._board.begin(self)
             nursery.start_soon(self._board.poll, self)
@@ -520,7 +530,12 @@ class MockWebSocketConnection:
                 await trio.sleep(interval_s)
                 await self.answer([{"type": "heartbeat"}])
 
+    async def wait_heard(self) -> None:
+        """Wait until the client has sent a message."""
+        await self._heard.wait()
+
     def _has_heard(self) -> None:
+        self._heard.set()
         idle_s = self.dialect.means.idle_s
         if idle_s is not None:
             self._idle.deadline = trio.current_time() + idle_s

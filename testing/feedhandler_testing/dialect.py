@@ -11,6 +11,8 @@ Beside price, snapshot, delta, subscribed, unsubscribed and error, the plain mes
   of the book;
 - ``{"type": "hello"}``, said when a connection begins; ``{"type": "heartbeat"}``, every
   `Means.heartbeat_s`; ``{"type": "reconnect", "reason"}``, the notice; ``{"type": "ping", "id"}``;
+- a snapshot that is made out of a recording has ``"raw"``: the venue's own number of the book's
+  last message (or `None`), which then is to be written, and not one made of ``"sequence"``;
 - ``{"type": "pong", …}`` and ``{"type": "result", …}``, the answers to a client's ``ping`` and
   ``call``, with all that the request had.
 """
@@ -22,11 +24,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
-from feedhandler.abc import HttpResponse, Venue
+from feedhandler.abc import HttpResponse, ListedVenue, Venue
 from feedhandler.errors import ConfigError, UsageError
 from feedhandler.venues.price import PriceVenue
 from feedhandler_testing.prices import encode_message
@@ -42,9 +44,11 @@ __all__ = [
     "Listing",
     "Means",
     "PlainDialect",
+    "StampedSession",
     "UpdateIds",
     "added",
     "dialect_by_name",
+    "listed",
     "respelled",
 ]
 
@@ -65,9 +69,12 @@ class Means:
     can't act. `numbered_trades`: a trade that is missing, late or there twice can be told by its
     number (or that of its message). `verifiable_books`: the same of its books. `numbered_books`: an
     event of a book has the venue's own number, which `Dialect.book_number()` understands; other
-    books are known by their levels. `per_connection`: its numbers are those of a connection's
+    books are known by their levels. `dated_snapshots`: a snapshot says which message of the book it
+    stands for, so that one that is too old can be told. `per_connection`: its numbers are those of a connection's
     messages, so what is missing may be of any symbol. `first_stamp` is the first such number,
     which each message then has as ``stamp``. `time_unit_ns` is how exact its times are.
+
+    With `repeats_last` the delta that a snapshot ends with is applied to it once more.
 
     It says ``heartbeat`` every `heartbeat_s`, pings (in WebSocket) every `ping_s`, and ends a
     connection on which the client has sent no message for `idle_s` (`None`: never). Of clients
@@ -78,6 +85,8 @@ class Means:
     numbered_trades: bool = True
     verifiable_books: bool = True
     numbered_books: bool = True
+    dated_snapshots: bool = True
+    repeats_last: bool = False
     per_connection: bool = False
     first_stamp: int | None = None
     time_unit_ns: int = 1
@@ -146,6 +155,16 @@ class DialectSession(Protocol):
         with stamps gives exactly one. Raises nothing for a field with a value that can't be.
         """
         ...
+
+
+@runtime_checkable
+class StampedSession(DialectSession, Protocol):
+    """One whose messages are counted on each connection, and that can read the count: for the play
+    of recordings, where something is said that was not recorded."""
+
+    def stamp_of(self, message: str | bytes) -> int | None: ...
+
+    def with_stamp(self, message: str | bytes, stamp: int) -> str | bytes: ...
 
 
 class Dialect(Protocol):
@@ -262,7 +281,11 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
+        "bybit": f"{_VENUES}.bybit:BybitDialect",
+        "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
+        "deribit": f"{_VENUES}.deribit:DeribitDialect",
+        "okx": f"{_VENUES}.okx:OKXDialect",
         "price": "feedhandler_testing.dialect:PlainDialect",
     }
 )
@@ -307,7 +330,7 @@ _FIELDS = frozenset(
     {
         "type", "symbol", "price", "size", "side", "sequence", "time", "stamp", "bids", "asks",
         "checksum", "bid", "bid_size", "ask", "ask_size", "channel", "symbols", "message", "reason",
-        "id",
+        "id", "raw",
     }
 )  # fmt: skip
 
@@ -321,6 +344,19 @@ def added(message: Mapping[str, Any]) -> dict[str, Any]:
 _MARKS: Mapping[str, str | int] = MappingProxyType(
     {"price": "987654321.125", "size": "876543219.125", "sequence": 765432198}
 )
+
+
+def listed(venue: Venue, server: MockWebSocketServer) -> Venue:
+    """`venue`, with the list of instruments as `server` gives it over REST, where it needs one."""
+    if not isinstance(venue, ListedVenue):
+        return venue
+    bodies = []
+    for url in venue.instrument_urls():
+        request = server.dialect.rest_request(url, server.listing)
+        if request is None:
+            raise UsageError(f"the dialect {server.dialect.name!r} has nothing at {url}")
+        bodies.append(server.dialect.rest_answer(request, None, server.listing).body)
+    return venue.with_instruments(venue.parse_instruments(bodies))
 
 
 def respelled(

@@ -41,8 +41,9 @@ from feedhandler_testing.prices import PriceSource, as_message
 from feedhandler_testing.streams import MemoryStream, memory_network
 from feedhandler_testing.triggers import AT_ONCE, Trigger
 
-__all__ = ["MockWebSocketServer", "ServerObserver"]
+__all__ = ["Answerer", "MockWebSocketServer", "RestSource", "ServerObserver"]
 
+_NOT_FOUND = HttpResponse(404, (("Content-Type", "text/plain"),), b"Not Found")
 _CHANNELS = frozenset({"price", "book", "quote"})
 _HEAD_BYTES = 65_536  # of a request, at most
 _UNCLAIMED = 1024  # connections that wait for next_connection(); of more the oldest are not queued
@@ -63,6 +64,26 @@ class ServerObserver(Protocol):
     def fired(self, placed: PlacedFault, attempt: int) -> None: ...
 
     def removed(self, placed: PlacedFault) -> None: ...
+
+
+class Answerer(Protocol):
+    """Who answers a request for subscriptions, if it returns true."""
+
+    async def __call__(
+        self, connection: MockWebSocketConnection, request: dict[str, Any], /
+    ) -> bool: ...
+
+
+class RestSource(Protocol):
+    """Who answers over REST in the place of a dialect."""
+
+    async def wait(self, url: str) -> None:
+        """Wait until there is an answer at `url`, if there is to be one."""
+        ...
+
+    def answer(self, url: str, *, symbol: str | None, ago: int) -> HttpResponse | None:
+        """What is answered at `url`: or for another symbol, or as it was some answers ago."""
+        ...
 
 
 class MockWebSocketServer:
@@ -120,6 +141,10 @@ class MockWebSocketServer:
             heartbeat_interval = self.dialect.means.ping_s
         self.heartbeat_interval = heartbeat_interval
         self.auto_ack = auto_ack
+        self.acknowledges = True  # with `auto_ack`: or it only takes note of what is asked for
+        self.rest_source: RestSource | None = None  # who answers over REST before the dialect
+        self.quiet = False  # with it, heartbeats and the like are not said
+        self.answerer: Answerer | None = None  # who answers requests for subscriptions before it
         self.unknown_symbols = frozenset(unknown_symbols)
         self.lose_acks = lose_acks
         self.dialled = 0
@@ -593,10 +618,11 @@ class MockWebSocketServer:
             on_sent=None if self.observer is None else self._tell_sent,
             on_event=lambda connection, event: self._tell(connection.attempt, event),
         )
+        connection.quiet = self.quiet
         link.connection = connection
         await link.send_all(answer)
         self._tell(link.attempt, "accepted")
-        if "hello" in self.dialect.means.says:
+        if "hello" in self.dialect.means.says and not self.quiet:
             await connection.answer([{"type": "hello"}])
         return connection
 
@@ -616,6 +642,8 @@ class MockWebSocketServer:
             match request["type"]:
                 case "subscribe" | "unsubscribe":
                     await self._on_subscribe(connection, request)
+                case "ping" | "call" if not self.acknowledges:
+                    pass
                 case "ping":
                     await connection.answer([{**request, "type": "pong"}])
                 case "call":
@@ -633,6 +661,8 @@ class MockWebSocketServer:
         kind, symbols = request["type"], request["symbols"]
         named = {key: item for key, item in request.items() if key not in ("type", "symbols")}
         channel = named.get("channel", "price")
+        if channel not in _CHANNELS and not self.acknowledges:
+            return
         if channel not in _CHANNELS:
             await connection.answer([{**request, "type": f"{kind}d"}])
             return
@@ -653,6 +683,11 @@ class MockWebSocketServer:
                 subscribed.pop(symbol, None)
         if self.lose_acks > 0:
             self.lose_acks -= 1
+            return
+        if self.answerer is not None and await self.answerer(connection, request):
+            self._tell(connection.attempt, "subscribed")
+            return
+        if not self.acknowledges:
             return
         answers: list[dict[str, Any]] = [
             {"type": "error", **named, "symbol": symbol, "message": "unknown symbol"}
@@ -688,17 +723,24 @@ class MockWebSocketServer:
         listing = self.listing
         request = self.dialect.rest_request(url, listing)
         self._tell(self.dialled, "fetch")
-        if request is None:
-            return HttpResponse(404, (("Content-Type", "text/plain"),), b"Not Found")
+        source = self.rest_source
+        if source is not None:
+            await source.wait(url)
+        elif request is None:
+            return _NOT_FOUND
 
         def answer(*, symbol: str | None = None, ago: int = 0) -> HttpResponse:
-            asked = request if symbol is None else {**request, "symbol": symbol}
+            if source is not None:
+                return source.answer(url, symbol=symbol, ago=ago) or _NOT_FOUND
+            asked = {**(request or {})}
+            if symbol is not None:
+                asked["symbol"] = symbol
             message = None
             if asked["type"] == "snapshot":
                 message = self.next_snapshot(asked.get("symbol", ""), ago=ago)
             return self.dialect.rest_answer(asked, message, listing)
 
-        call = RestCall(url, request, listing.symbols, answer)
+        call = RestCall(url, request or {"type": "other"}, listing.symbols, answer)
         return await self.board.rest(self.dialled, call, answer())
 
     async def _answer_over_http(self, link: Link, path: str) -> None:

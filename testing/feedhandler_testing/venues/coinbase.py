@@ -9,6 +9,7 @@ subscriptions is answered with the list of all; `level2` answers as `l2_data`, w
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,13 @@ __all__ = ["CoinbaseDialect"]
 _THEIRS = MappingProxyType({"price": "market_trades", "book": "level2", "quote": "ticker"})
 _OURS = MappingProxyType({theirs: ours for ours, theirs in _THEIRS.items()})
 _MAKER = MappingProxyType({"buy": "SELL", "sell": "BUY"})
+_STAMP = re.compile(r'"sequence_num":(\d+)')
 _MEANS = Means(
     says=frozenset(
         {"price", "quote", "snapshot", "delta", "subscribed", "unsubscribed", "error", "heartbeat"}
     ),
     numbered_books=False,
+    dated_snapshots=False,
     per_connection=True,
     first_stamp=0,
     time_unit_ns=1_000,
@@ -141,6 +144,14 @@ class _Session:
             case "error":
                 return [encode_message({"type": "error", "message": message["message"]})]
         return []
+
+    def stamp_of(self, message: str | bytes) -> int | None:
+        found = _STAMP.search(message if isinstance(message, str) else message.decode())
+        return int(found[1]) if found else None
+
+    def with_stamp(self, message: str | bytes, stamp: int) -> str | bytes:
+        text = message if isinstance(message, str) else message.decode()
+        return _STAMP.sub(f'"sequence_num":{stamp}', text, count=1)
 
     def _said(self, channel: str, message: Mapping[str, Any], event: Mapping[str, Any]) -> str:
         envelope = {

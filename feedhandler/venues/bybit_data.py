@@ -1,0 +1,259 @@
+"""The market data of Bybit v5; `feedhandler.venues.bybit` has the rules and their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+from attrs import frozen
+
+from feedhandler._core.books import SessionBooks
+from feedhandler._core.construct import twin_of
+from feedhandler._core.fields import MS, Problems, SymbolNames, are_amounts
+from feedhandler._core.levels import book_side, strict_side
+from feedhandler._core.validators import BookMessage, ByCount
+from feedhandler.abc import Control, Ignored, Subscription
+from feedhandler.codec import FastDecoder
+from feedhandler.errors import DecodeError
+from feedhandler.model import Event, Level, Quote, Side, Trade
+
+__all__ = ["VALIDATOR", "BybitData"]
+
+VALIDATOR = ByCount()
+_SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
+_RESTARTED = 1  # this number begins the venue's count anew
+_Trade = twin_of(Trade)
+_Quote = twin_of(Quote)
+
+
+@frozen
+class _Fill:
+    T: int
+    s: str
+    S: Literal["Buy", "Sell"]
+    p: Decimal
+    v: Decimal
+    i: str
+
+
+@frozen
+class _Fills:
+    topic: str
+    data: list[_Fill]
+
+
+@frozen
+class _TickerData:
+    symbol: str
+    bid1Price: str | None = None  # noqa: N815  # the venue's name of it, as of the next three
+    bid1Size: str | None = None  # noqa: N815
+    ask1Price: str | None = None  # noqa: N815
+    ask1Size: str | None = None  # noqa: N815
+
+
+@frozen
+class _Ticker:
+    topic: str
+    ts: int
+    type: Literal["snapshot", "delta"]
+    data: _TickerData
+
+
+@frozen
+class _BookData:
+    s: str
+    b: tuple[Level, ...]
+    a: tuple[Level, ...]
+    u: int
+
+
+@frozen
+class _Book:
+    topic: str
+    ts: int
+    type: Literal["snapshot", "delta"]
+    data: _BookData
+
+
+_TOP = ("bid1Price", "bid1Size", "ask1Price", "ask1Size")
+_Side = tuple[Decimal | None, Decimal | None]  # price and size; of an empty side there is none
+
+
+class BybitData:
+    """What one connection has brought of each symbol. `tops` says that the topic of level 1 is the
+    top of the book."""
+
+    def __init__(self, venue: str, names: SymbolNames, *, tops: bool) -> None:
+        self._venue = venue
+        self._names = names
+        self._tops = tops
+        self.books = SessionBooks(venue, validator=VALIDATOR)
+        self._fills = FastDecoder(_Fills, venue=venue)
+        self._ticker = FastDecoder(_Ticker, venue=venue, amounts_as_text=True)
+        self._book = FastDecoder(_Book, venue=venue)
+        # By symbol: of a ticker's four amounts those that have come, and the two sides of a top.
+        self._tickers: dict[str, dict[str, Decimal | None]] = {}
+        self._sides: dict[str, list[_Side]] = {}
+
+    def forget(self, subscriptions: Iterable[Subscription]) -> None:
+        """They have ended, or will begin anew."""
+        gone = list(subscriptions)
+        self.books.forget(gone)
+        for subscription in gone:
+            if subscription.channel == "ticker":
+                self._tickers.pop(subscription.symbol, None)
+                self._sides.pop(subscription.symbol, None)
+
+    def take(
+        self, topic: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        """Decode a message of that topic."""
+        kind, _, name = topic.partition(".")
+        depth = ""
+        if kind == "orderbook":
+            depth, _, name = name.partition(".")
+        symbol = self._names.ours(name)
+        if symbol is None or kind not in ("orderbook", "publicTrade", "tickers"):
+            return [Ignored(topic[:40])]
+        if kind == "publicTrade":
+            return self._trades(topic, name, symbol, message, recv_ns, epoch)
+        if kind == "tickers":
+            return self._quote(topic, name, symbol, message, recv_ns, epoch)
+        if depth == "1" and self._tops:
+            return self._top(self._levels(topic, name, message, recv_ns, epoch), symbol)
+        try:
+            book = self._levels(topic, name, message, recv_ns, epoch)
+        except DecodeError as error:
+            whole = "snapshot" in (message if isinstance(message, str) else str(message))
+            return self.books.malformed(
+                error, symbol, is_snapshot=whole, recv_ns=recv_ns, epoch=epoch
+            )
+        return self.books.take(symbol, book)
+
+    # --- trades ---
+
+    def _trades(
+        self, topic: str, name: str, symbol: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> list[Event | Control]:
+        decoded = self._fills.decode(message)
+        items: list[Event | Control] = []
+        for fill in decoded.data:
+            right = fill.s == name and decoded.topic == topic
+            if not (right and are_amounts(fill.p, fill.v) and 0 <= fill.T < 2**53):
+                raise self._wrong_fills(decoded, topic, name, message)
+            trade: Any = _Trade(
+                symbol, fill.p, fill.v, _SIDES[fill.S], fill.i, None, fill.T * MS,
+                recv_ns, self._venue, epoch,
+            )  # fmt: skip
+            trade.__class__ = Trade
+            items.append(trade)
+        return items
+
+    def _wrong_fills(
+        self, fills: _Fills, topic: str, name: str, message: str | bytes
+    ) -> DecodeError:
+        problems = Problems()
+        for i, fill in enumerate(fills.data):
+            if fill.s != name or fills.topic != topic:
+                problems.add(f"$.data[{i}].s", "another symbol than the topic's")
+            problems.count(fill.T, f"$.data[{i}].T")
+            problems.amount(fill.p, f"$.data[{i}].p")
+            problems.amount(fill.v, f"$.data[{i}].v")
+        return DecodeError(self._venue, message, problems.found)
+
+    # --- the top of the book ---
+
+    def _quote(
+        self, topic: str, name: str, symbol: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> list[Event | Control]:
+        """A ticker: of a contract what has changed, of spot nothing of the book at all."""
+        known = self._tickers.setdefault(symbol, {})
+        problems = Problems()
+        try:
+            ticker = self._ticker.decode(message)
+            data = ticker.data
+            if ticker.topic != topic or data.symbol != name:
+                problems.add("$.data.symbol", "another symbol than the topic's")
+            if ticker.type == "snapshot":
+                known.clear()
+            for field in _TOP:
+                text = getattr(data, field)
+                if text is not None:  # an empty side is sent as an empty text
+                    path = f"$.data.{field}"
+                    known[field] = problems.amount(text, path, zero=True) if text else None
+            time_ns = problems.time_ns(ticker.ts, "$.ts")
+            problems.check(self._venue, message)
+        except DecodeError:
+            known.clear()  # what it would have changed is not known: it has to come anew
+            raise
+        if not self._tops and len(known) < len(_TOP):
+            return [Ignored("ticker before all of it is known")]
+        bid, bid_size, ask, ask_size = [known.get(field) for field in _TOP]
+        quote: Any = _Quote(
+            symbol, bid or None, bid_size if bid else None, ask or None, ask_size if ask else None,
+            None, time_ns, recv_ns, self._venue, epoch,
+        )  # fmt: skip
+        quote.__class__ = Quote
+        return [quote]
+
+    def _top(self, book: BookMessage, symbol: str) -> list[Event | Control]:
+        """Level 1: a snapshot, or what has changed of one, as it was sent before 2025."""
+        if book.is_snapshot:
+            self._sides[symbol] = [(None, None), (None, None)]
+        sides = self._sides.get(symbol)
+        if sides is None:
+            return [Ignored("top of the book before its snapshot")]
+        for i, levels in enumerate((book.bids, book.asks)):
+            for price, size in levels:
+                if size:
+                    sides[i] = price, size
+                    break  # the best comes first
+                if sides[i][0] == price:
+                    sides[i] = None, None
+        return [
+            Quote(
+                symbol, *sides[0], *sides[1], None, book.time_ns, book.recv_ns, self._venue,
+                book.epoch,
+            )
+        ]  # fmt: skip
+
+    # --- the book ---
+
+    def _levels(
+        self, topic: str, name: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> BookMessage:
+        """A message of a book, checked. Raises `DecodeError`."""
+        book = self._book.decode(message)
+        data = book.data
+        number = data.u
+        whole = book.type == "snapshot" or number == _RESTARTED
+        bids = book_side(data.b, down=True, delta=not whole)
+        asks = book_side(data.a, down=False, delta=not whole)
+        if (
+            bids is None
+            or asks is None
+            or not (0 <= number < 2**63 and 0 <= book.ts < 2**53)
+            or data.s != name
+            or book.topic != topic
+        ):
+            raise self._wrong_levels(book, topic, name, message, whole=whole)
+        return BookMessage(
+            whole, bids, asks, book.ts * MS, recv_ns, epoch,
+            sequence=number, restarts=number == _RESTARTED,
+        )  # fmt: skip
+
+    def _wrong_levels(
+        self, book: _Book, topic: str, name: str, message: str | bytes, *, whole: bool
+    ) -> DecodeError:
+        problems = Problems()
+        if book.topic != topic or book.data.s != name:
+            problems.add("$.data.s", "another symbol than the topic's")
+        problems.time_ns(book.ts, "$.ts")
+        problems.count(book.data.u, "$.data.u")
+        for name, levels in (("b", book.data.b), ("a", book.data.a)):
+            strict_side(
+                levels, down=name == "b", delta=not whole, path=f"$.data.{name}",
+                problems=problems.found,
+            )  # fmt: skip
+        return DecodeError(self._venue, message, problems.found)

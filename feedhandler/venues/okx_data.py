@@ -1,0 +1,163 @@
+"""The market data of OKX v5; `feedhandler.venues.okx` has the rules and their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import frozen
+
+from feedhandler._core.construct import twin_of
+from feedhandler._core.fields import MS, Problems, SymbolNames, are_amounts, undated
+from feedhandler.abc import Control, Ignored
+from feedhandler.codec import FastDecoder
+from feedhandler.errors import DecodeError
+from feedhandler.model import Event, Quote, Side, Trade
+
+if TYPE_CHECKING:
+    from feedhandler.venues.okx_book import BookReader
+
+__all__ = ["BOOKS", "TOPS", "OKXData"]
+
+BOOKS = ("books", "books-l2-tbt", "books50-l2-tbt")
+TOPS = ("bbo-tbt", "tickers")
+_SIDES = {"buy": Side.BUY, "sell": Side.SELL}
+_Trade = twin_of(Trade)
+_Quote = twin_of(Quote)
+
+
+@frozen
+class _Fill:
+    tradeId: str  # noqa: N815  # the venue's names, here and below
+    px: Decimal
+    sz: Decimal
+    side: Literal["buy", "sell"]
+    ts: str
+
+
+@frozen
+class _Fills:
+    data: list[_Fill]
+
+
+@frozen
+class _Ticker:
+    bidPx: str  # noqa: N815
+    bidSz: str  # noqa: N815
+    askPx: str  # noqa: N815
+    askSz: str  # noqa: N815
+    ts: str
+
+
+@frozen
+class _Tickers:
+    data: list[_Ticker]
+
+
+class OKXData:
+    """What one connection has brought of each symbol."""
+
+    def __init__(self, venue: str, names: SymbolNames, reader: BookReader) -> None:
+        self._venue = venue
+        self._names = names
+        self.books = reader.kept
+        self._fills = FastDecoder(_Fills, venue=venue)
+        self._tickers = FastDecoder(_Tickers, venue=venue, amounts_as_text=True)
+        self._reader = reader
+
+    def take(
+        self, channel: str, name: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        """Decode a message of that channel and instrument."""
+        symbol = self._names.ours(name)
+        if symbol is None:
+            return [Ignored(f"{channel}: {name}"[:40])]
+        if channel in BOOKS:
+            return self._book(symbol, message, recv_ns, epoch)
+        if channel == "trades":
+            return self._trades(symbol, message, recv_ns, epoch)
+        if channel == "tickers":
+            return self._quotes(symbol, message, recv_ns, epoch)
+        if channel == "bbo-tbt":
+            return self._best(symbol, message, recv_ns, epoch)
+        return [Ignored(channel[:40])]
+
+    def _trades(
+        self, symbol: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> list[Event | Control]:
+        fills = self._fills.decode(message).data
+        items: list[Event | Control] = []
+        for fill in fills:
+            time_ms = undated(fill.ts)
+            if not (time_ms and are_amounts(fill.px, fill.sz)):
+                problems = Problems()
+                for i, one in enumerate(fills):
+                    problems.time_ns(one.ts, f"$.data[{i}].ts")
+                    problems.amount(one.px, f"$.data[{i}].px")
+                    problems.amount(one.sz, f"$.data[{i}].sz")
+                raise DecodeError(self._venue, message, problems.found)
+            trade: Any = _Trade(
+                symbol, fill.px, fill.sz, _SIDES[fill.side], fill.tradeId, None, time_ms * MS,
+                recv_ns, self._venue, epoch,
+            )  # fmt: skip
+            trade.__class__ = Trade
+            items.append(trade)
+        return items
+
+    # --- the top of the book ---
+
+    def _quotes(
+        self, symbol: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> list[Event | Control]:
+        problems = Problems()
+        items: list[Event | Control] = []
+        for i, one in enumerate(self._tickers.decode(message).data):
+            path = f"$.data[{i}]"
+            sides = [
+                # An empty side is sent as empty text.
+                problems.amount(text, f"{path}.{name}", zero=True) if text else None
+                for name, text in (
+                    ("bidPx", one.bidPx), ("bidSz", one.bidSz),
+                    ("askPx", one.askPx), ("askSz", one.askSz),
+                )
+            ]  # fmt: skip
+            bid, bid_size, ask, ask_size = sides
+            quote: Any = _Quote(
+                symbol, bid or None, bid_size if bid else None, ask or None,
+                ask_size if ask else None, None, problems.time_ns(one.ts, f"{path}.ts"),
+                recv_ns, self._venue, epoch,
+            )  # fmt: skip
+            quote.__class__ = Quote
+            items.append(quote)
+        problems.check(self._venue, message)
+        return items
+
+    def _best(
+        self, symbol: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> list[Event | Control]:
+        items: list[Event | Control] = []
+        for top in self._reader.tops(message, recv_ns, epoch):
+            bid, ask = (side[0] if side else (None, None) for side in (top.bids, top.asks))
+            quote: Any = _Quote(symbol, *bid, *ask, None, top.time_ns, recv_ns, self._venue, epoch)
+            quote.__class__ = Quote
+            items.append(quote)
+        return items
+
+    # --- the book ---
+
+    def _book(
+        self, symbol: str, message: str | bytes, recv_ns: int, epoch: int
+    ) -> Sequence[Event | Control]:
+        known = self.books.get(symbol)
+        numbered = known is not None and known.newest is not None
+        try:
+            books = self._reader.books(message, recv_ns, epoch, numbered=numbered)
+        except DecodeError as error:
+            whole = "snapshot" in (message if isinstance(message, str) else str(message))
+            return self.books.malformed(
+                error, symbol, is_snapshot=whole, recv_ns=recv_ns, epoch=epoch
+            )
+        if len(books) == 1:
+            return self.books.take(symbol, books[0])
+        return [item for book in books for item in self.books.take(symbol, book)]
