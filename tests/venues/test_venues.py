@@ -159,7 +159,7 @@ def test_a_coinbase_ticker_is_a_quote() -> None:
 def test_coinbase_counts_every_message_of_a_connection() -> None:
     session = Coinbase().session()
     assert decode(session, coinbase("heartbeats", 0)) == [Heartbeat()]
-    assert decode(session, coinbase("l2_data", 1)) == [Ignored("l2_data")]
+    assert decode(session, coinbase("candles", 1)) == [Ignored("candles")]
     gap, heartbeat = decode(session, coinbase("heartbeats", 4))
     assert isinstance(gap, Gap)
     assert (gap.symbol, gap.from_sequence, gap.to_sequence) == (None, 2, 3)
