@@ -7,10 +7,10 @@ wrap each message: ``{"stream": "btcusdt@depth@100ms", "data": {…}}``.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from attrs import frozen
+from attrs import Factory, frozen
 
 from feedhandler.model import Level
 
@@ -21,6 +21,7 @@ __all__ = [
     "BookTicker",
     "Depth",
     "DepthSnapshot",
+    "Envelope",
     "Frame",
     "LinkedDepth",
     "StrictDepth",
@@ -163,3 +164,24 @@ class StrictTimedSnapshot(StrictSnapshot):
 @frozen
 class StrictFrame(Generic[S]):
     data: S
+
+
+# --- any message ---------------------------------------------------------------------------------
+
+
+@frozen
+class _Error:
+    code: Any = None
+    msg: Any = None
+
+
+@frozen
+class Envelope:
+    """Any message. An answer has an `id`; of an error, its words are at either of two places."""
+
+    stream: str = ""
+    e: str = ""
+    id: Any = None
+    code: Any = None
+    msg: Any = None
+    error: _Error = Factory(_Error)
