@@ -40,7 +40,7 @@ __all__ = ["Binance"]
 _REST = "https://api.binance.com"
 _LIMITS = Limits(
     subscriptions=1024,
-    messages_per_s=4,  # of the 5 that it takes, one is for pings and pongs
+    messages_per_s=5,  # pings and pongs count
     connects_per_minute=60,
     requests_per_minute=6000,
 )

@@ -45,7 +45,7 @@ _REST = "https://fapi.binance.com"
 _ENTRIES = {"public": ("ticker", "book"), "market": ("trades",)}
 _LIMITS = Limits(
     subscriptions=200,
-    messages_per_s=9,  # of the 10 that it takes, one is for pings and pongs
+    messages_per_s=10,  # pings and pongs count
     requests_per_minute=2400,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017  # reads as what it is
