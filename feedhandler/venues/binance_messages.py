@@ -71,7 +71,14 @@ class BookTicker(msgspec.Struct, gc=False):
     E: _Time | None = None
 
 
-class TimedTicker(BookTicker, gc=False):
+class TimedTicker(msgspec.Struct, gc=False):
+    """A `BookTicker` of futures."""
+
+    s: str
+    b: Decimal
+    B: Decimal
+    a: Decimal
+    A: Decimal
     E: _Time
 
 
@@ -88,7 +95,16 @@ class Depth(msgspec.Struct, gc=False):
     pu: _Id | None = None
 
 
-class LinkedDepth(Depth, gc=False):
+class LinkedDepth(msgspec.Struct, gc=False):
+    """A `Depth` of futures."""
+
+    e: Literal["depthUpdate"]
+    s: str
+    E: _Time
+    U: _Id
+    u: _Id
+    b: tuple[Level, ...]
+    a: tuple[Level, ...]
     pu: _Id
 
 
