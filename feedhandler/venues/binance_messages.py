@@ -7,10 +7,10 @@ wrap each message: ``{"stream": "btcusdt@depth@100ms", "data": {…}}``.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from attrs import frozen
+from attrs import Factory, frozen
 
 from feedhandler.model import Level
 
@@ -21,6 +21,7 @@ __all__ = [
     "BookTicker",
     "Depth",
     "DepthSnapshot",
+    "Envelope",
     "Frame",
     "LinkedDepth",
     "StrictDepth",
@@ -70,7 +71,14 @@ class BookTicker(msgspec.Struct, gc=False):
     E: _Time | None = None
 
 
-class TimedTicker(BookTicker, gc=False):
+class TimedTicker(msgspec.Struct, gc=False):
+    """A `BookTicker` of futures."""
+
+    s: str
+    b: Decimal
+    B: Decimal
+    a: Decimal
+    A: Decimal
     E: _Time
 
 
@@ -87,7 +95,16 @@ class Depth(msgspec.Struct, gc=False):
     pu: _Id | None = None
 
 
-class LinkedDepth(Depth, gc=False):
+class LinkedDepth(msgspec.Struct, gc=False):
+    """A `Depth` of futures."""
+
+    e: Literal["depthUpdate"]
+    s: str
+    E: _Time
+    U: _Id
+    u: _Id
+    b: tuple[Level, ...]
+    a: tuple[Level, ...]
     pu: _Id
 
 
@@ -163,3 +180,24 @@ class StrictTimedSnapshot(StrictSnapshot):
 @frozen
 class StrictFrame(Generic[S]):
     data: S
+
+
+# --- any message ---------------------------------------------------------------------------------
+
+
+@frozen
+class _Error:
+    code: Any = None
+    msg: Any = None
+
+
+@frozen
+class Envelope:
+    """Any message. An answer has an `id`; of an error, its words are at either of two places."""
+
+    stream: str = ""
+    e: str = ""
+    id: Any = None
+    code: Any = None
+    msg: Any = None
+    error: _Error = Factory(_Error)

@@ -112,17 +112,19 @@ class Wire:
         )
 
 
+_low, _high = MIN_AMOUNT, MAX_AMOUNT
+
+
 def _is_right_trade(data: AggTrade) -> bool:
-    return MIN_AMOUNT <= data.p <= MAX_AMOUNT and MIN_AMOUNT <= data.q <= MAX_AMOUNT
+    return _low <= data.p <= _high and _low <= data.q <= _high
 
 
 def _is_right_ticker(data: BookTicker) -> bool:
-    low, high = MIN_AMOUNT, MAX_AMOUNT
     return (
-        low <= data.b <= high
-        and low <= data.B <= high
-        and low <= data.a <= high
-        and low <= data.A <= high
+        _low <= data.b <= _high
+        and _low <= data.B <= _high
+        and _low <= data.a <= _high
+        and _low <= data.A <= _high
     )
 
 
