@@ -29,7 +29,14 @@ from feedhandler.errors import RecordingError
 if TYPE_CHECKING:
     import zstandard
 
-__all__ = ["Record", "Recording", "RecordingHeader", "RecordingWriter", "read_recording"]
+__all__ = [
+    "Record",
+    "Recording",
+    "RecordingHeader",
+    "RecordingWriter",
+    "check_writable",
+    "read_recording",
+]
 
 FORMAT = "feedhandler-recording"
 VERSION = 1
@@ -74,6 +81,16 @@ def _zstandard() -> Any:
 # --- writing -------------------------------------------------------------------------------------
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise `RecordingError` where no recording can be written to `path`; touch nothing."""
+    _zstandard()
+    path = Path(path)
+    if path.exists():
+        raise RecordingError(f"{path} exists already; name another file, nothing is overwritten")
+    if not path.parent.is_dir():
+        raise RecordingError(f"the folder {path.parent} does not exist; make it first")
+
+
 class RecordingWriter:
     """Writes a recording; a context manager.
 
@@ -111,10 +128,14 @@ class RecordingWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._zstd.close()  # type: ignore[no-untyped-call]  # zstandard's stubs leave it out
+        try:
+            self._zstd.close()  # type: ignore[no-untyped-call]  # zstandard's stubs leave it out
+        finally:
+            self._file.close()  # also where what was left could not be written
 
     def write(self, record: Record) -> None:
-        """Write one record. Raises `RecordingError` if it lacks what its kind needs."""
+        """Write one record. Raises `RecordingError` if it lacks what its kind needs, or is longer
+        than can be read back."""
         if record.k != "http" and record.c is None:
             raise RecordingError(f"a record of kind {record.k!r} needs its connection's number (c)")
         if record.k in ("send", "recv") and record.payload is None:
@@ -138,6 +159,11 @@ class RecordingWriter:
 
     def _write(self, line: Mapping[str, object]) -> None:
         data = msgspec.json.encode(line) + b"\n"
+        if len(data) > _MAX_LINE:
+            raise RecordingError(
+                f"a record of {len(data):,} bytes can't be written: none may be longer than "
+                f"{_MAX_LINE:,}"
+            )
         self._zstd.write(data)
         self._unflushed += len(data)
         if self._unflushed >= _FLUSH_BYTES:

@@ -6,16 +6,18 @@ import functools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 import trio
 from attrs import define, field
 from rich.progress import Progress
 
+from feedhandler._core.coverage import Coverage, CoverageLedger
 from feedhandler._io.legs import Feed
-from feedhandler.cli.board import Output, describe
-from feedhandler.config import FeedConfig
+from feedhandler.book import BookTop
+from feedhandler.cli.board import Output, coverage_text, describe
+from feedhandler.errors import PeerClosed
 from feedhandler.handler import open_feed
 from feedhandler.model import Event, FeedStateChanged
 from feedhandler.observe import Histogram
@@ -23,10 +25,16 @@ from feedhandler.venues import venue_by_name
 
 __all__ = ["ReplayResult", "replay", "run_replay"]
 
+_TOLD = frozenset({"DecodeFailed", "Gap", "SnapshotFailed", "SubscriptionFailed", "TrustChanged"})
+
 
 @define
 class ReplayResult:
-    """What came of a replay. `kinds` counts events by the name of their class."""
+    """What came of a replay. `kinds` counts events by the name of their class.
+
+    Of the books it tells how far they could be trusted until the recording's end, and the best bid
+    and ask of each then; the trust of those is `Trust.STALE`, because the connection has ended.
+    """
 
     sent: int = 0
     kinds: Counter[str] = field(factory=Counter)
@@ -35,6 +43,8 @@ class ReplayResult:
     elapsed_s: float = 0.0
     latency: Histogram = field(factory=Histogram)
     torn: bool = False
+    coverage: dict[str, Coverage] = field(factory=dict)
+    tops: dict[str, BookTop] = field(factory=dict)
 
 
 async def replay(
@@ -47,10 +57,10 @@ async def replay(
 ) -> ReplayResult:
     """Serve the recording at `path` on a free port of 127.0.0.1 and read it through `open_feed()`.
 
-    `speed` is in times real time (`math.inf`: as fast as it goes). The nth connection of the
-    handler gets what the nth connection of the recording received, and is then closed with code
-    1000. Raises `RecordingError`, also for a truncated recording unless its `partial` replay is
-    asked for, and `ConfigError` for a venue that this library does not know.
+    `speed` is in times real time (`math.inf`: as fast as it goes). Which connection gets what, and
+    what is answered over REST, is `feedhandler_testing.ReplayServer`'s. Raises `RecordingError`,
+    also for a truncated recording unless its `partial` replay is asked for, and `ConfigError` for a
+    venue that this library does not know.
     """
     from feedhandler_testing.replay import LoadedRecording, ReplayServer
 
@@ -58,42 +68,77 @@ async def replay(
     load = functools.partial(LoadedRecording.load, path, partial=partial)
     recording = await trio.to_thread.run_sync(load)
     result.torn = recording.torn
-    config = FeedConfig()
     async with ReplayServer(recording, tcp=True, speed=speed, on_progress=on_progress) as server:
         # One that the mock has no language for is told of by name, where it is known at all.
         known = server.mock.dialect.name == recording.venue
-        venue = server.venue() if known else venue_by_name(recording.venue, url=server.url)
+        venue = (
+            server.venue()
+            if known
+            else recording.with_instruments(venue_by_name(recording.venue, url=server.url))
+        )
         channels = [channel for channel in recording.subscribed if channel in venue.channels]
         started = time.perf_counter()
         async with open_feed(
-            venue, recording.symbols, channels=channels or None, config=config
+            venue, recording.symbols, channels=channels or None, fetch=server.fetch
         ) as feed:
-            await _consume(feed, result, server.done, on_event)
+            await _consume(feed, result, on_event)
         result.elapsed_s = time.perf_counter() - started
         result.sent = server.sent
     return result
 
 
 async def _consume(
-    feed: Feed,
-    result: ReplayResult,
-    done: trio.Event,
-    on_event: Callable[[Event], None] | None,
+    feed: Feed, result: ReplayResult, on_event: Callable[[Event], None] | None
 ) -> None:
+    from feedhandler_testing.replay import END
+
+    # The feed's own ledger and books go on to the end of the connections, when all are stale.
+    ledger = CoverageLedger()
+    over: set[int] = set()
+    now_ns = 0
     async for events in feed.batches():
         now_ns = time.time_ns()
         for event in events:
             if isinstance(event, FeedStateChanged):
-                if done.is_set() and event.error is not None:
-                    statistics = feed.statistics()
-                    result.gaps = statistics.gaps
-                    result.decode_errors = statistics.decode_errors
-                    return
+                if isinstance(event.error, PeerClosed) and event.error.reason == END:
+                    over.add(event.leg)
+                    continue
             else:
                 result.latency.record(now_ns - event.recv_ns)
             result.kinds[type(event).__name__] += 1
             if on_event is not None:
                 on_event(event)
+        ledger.fold(event for event in events if not _is_over(event, over))
+        if over.issuperset(leg.number for leg in feed.legs):
+            break
+    statistics = feed.statistics()
+    result.gaps = statistics.gaps
+    result.decode_errors = statistics.decode_errors
+    result.coverage = ledger.coverage(now_ns)
+    for symbol in result.coverage:
+        top = feed.book(symbol, depth=1)
+        if top is not None:
+            result.tops[symbol] = top
+
+
+def _is_over(event: Event, over: Container[int]) -> bool:
+    """Whether it tells of a connection whose recording is over."""
+    return isinstance(event, FeedStateChanged) and event.leg in over
+
+
+def _book_lines(result: ReplayResult) -> Iterator[str]:
+    """For each book, how far it could be trusted, and its top at the end."""
+    for symbol, coverage in sorted(result.coverage.items()):
+        yield f"book          {symbol}"
+        yield f"  by time     {coverage_text(coverage, named=True)}"
+        yield f"  by messages {coverage_text(coverage, named=True, by_messages=True)}"
+        top = result.tops.get(symbol)
+        if top is not None:
+            bid, ask = (
+                "-" if level is None else f"{level.price:f} ({level.size:f})"
+                for level in (top.best_bid, top.best_ask)
+            )
+            yield f"  final top   {bid} / {ask}"
 
 
 async def run_replay(path: Path, speed: float, partial: bool, output: Output) -> int:
@@ -107,7 +152,7 @@ async def run_replay(path: Path, speed: float, partial: bool, output: Output) ->
             progress.update(task, completed=sent, total=total)
 
         def tell(event: Event) -> None:
-            if type(event).__name__ in ("Gap", "DecodeFailed", "SubscriptionFailed"):
+            if type(event).__name__ in _TOLD:
                 console.print(describe(event), highlight=False, soft_wrap=True)
 
         result = await replay(path, speed=speed, on_event=tell, on_progress=show, partial=partial)
@@ -122,6 +167,7 @@ async def run_replay(path: Path, speed: float, partial: bool, output: Output) ->
         f"latency       p50 {result.latency.quantile(0.5) / 1e3:,.0f} µs, "
         f"p99 {result.latency.quantile(0.99) / 1e3:,.0f} µs (from the read to the loop body)",
     ]
+    lines += _book_lines(result)
     if result.torn:
         lines.append("the recording's end is torn: what followed is not in it")
     for line in lines:
