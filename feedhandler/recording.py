@@ -94,9 +94,9 @@ def check_writable(path: str | Path) -> None:
 class RecordingWriter:
     """Writes a recording; a context manager.
 
-    Secrets are left out: the user part and the query's values of a URL, and secret members of
-    what was sent. What was received is written as it is. `path` must not exist yet. Raises
-    `RecordingError`, before anything is written, and `OSError`.
+    Secrets are left out: the user part and the query's values of a URL (over REST, those that look
+    like secrets), and secret members of what was sent. What was received is written as it is.
+    `path` must not exist yet. Raises `RecordingError`, before anything is written, and `OSError`.
     """
 
     def __init__(
@@ -142,14 +142,17 @@ class RecordingWriter:
             raise RecordingError(f"a record of kind {record.k!r} needs its payload")
         # The clock can be set back; the order of records is what counts.
         self._last_t = max(record.t, self._last_t)
-        payload = record.payload
+        payload, url = record.payload, record.url
+        if url is not None:
+            # What was asked for over REST stands in the query.
+            url = redact_url(url, only_secrets=record.k == "http")
         if record.k == "send" and payload is not None:
             payload = redact_payload(payload)
         line: dict[str, object | None] = {
             "t": self._last_t,
             "k": record.k,
             "c": record.c,
-            "url": None if record.url is None else redact_url(record.url),
+            "url": url,
             "text": payload if isinstance(payload, str) else None,
             "b64": base64.b64encode(payload).decode() if isinstance(payload, bytes) else None,
             "code": record.code,

@@ -182,8 +182,8 @@ def watch(
         missing = "[VENUE]" if venue is None else "SYMBOLS..."
         raise click.UsageError(f"Missing argument '{missing}'.")
     _run(
-        run_watch, venue, split_names(names), split_names(channels), url, seconds, Output(plain=plain),
-        instruments,
+        run_watch, venue, split_names(names), split_names(channels), url, seconds,
+        Output(plain=plain), instruments,
     )  # fmt: skip
 
 
