@@ -76,12 +76,13 @@ def demo(*, seconds: float, plain: bool, seed: int) -> None:
     help="Times real time.",
 )
 @click.option("--partial", is_flag=True, help="Replay what there is of a truncated recording.")
+@click.option("--venue", default=None, help="Another interface than the recorded address tells.")
 @click.option("--plain", is_flag=True, help="No progress bar.")
-def replay(*, file: Path, speed: float, partial: bool, plain: bool) -> None:
+def replay(*, file: Path, speed: float, partial: bool, venue: str | None, plain: bool) -> None:
     """Serve the recording FILE over loopback TCP and run the handler against it."""
     from feedhandler.cli.replay import run_replay
 
-    _run(run_replay, file, speed, partial, Output(plain=plain))
+    _run(run_replay, file, speed, partial, Output(plain=plain), venue)
 
 
 _INSTRUMENTS = click.option(
