@@ -24,7 +24,7 @@ from feedhandler.cli.app import cli
 from feedhandler.cli.board import Board, Output
 from feedhandler.cli.demo import run_demo
 from feedhandler.cli.record import Plan, record_venue, run_record
-from feedhandler.cli.replay import replay, run_replay
+from feedhandler.cli.replay import connections_of, name_of, replay, run_replay
 from feedhandler.cli.watch import run_watch
 from feedhandler.errors import ConfigError, RecordingError
 from feedhandler.handler import open_feed
@@ -34,6 +34,7 @@ from feedhandler.recording import Record, RecordingWriter, read_recording
 from feedhandler.venues.price import PriceVenue
 from feedhandler_testing import MockBook, MockWebSocketServer, price_message
 from feedhandler_testing.dialect import dialect_by_name
+from feedhandler_testing.replay import LoadedRecording
 
 COMMANDS = ("demo", "replay", "record", "watch", "symbols")
 
@@ -359,6 +360,51 @@ async def test_replay_tells_how_far_each_book_could_be_trusted(tmp_path: Path) -
         "final top   9.80 (4) / 11 (3)", "gap: A book sequence",
     ):  # fmt: skip
         assert told in text.getvalue(), text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "venue", "books"),
+    [
+        ("binance", None, 4), ("binance_futures", None, 4), ("bybit", None, 4),
+        ("bybit", "bybit_spot", 2), ("kraken", None, 10),
+    ],
+)  # fmt: skip
+async def test_a_real_recording_is_replayed_whole(
+    recordings: Path, name: str, venue: str | None, books: int
+) -> None:
+    """One venue has recorded two interfaces, another a connection for each channel."""
+    result = await replay(recordings / f"{name}.jsonl.zst", venue=venue)
+    assert (result.gaps, result.decode_errors) == (0, 0)
+    assert len(result.coverage) == len(result.tops) == books
+    for coverage in result.coverage.values():
+        messages = coverage.messages
+        assert messages[Trust.SUSPECT] == messages[Trust.STALE] == 0
+        # The snapshots of Kraken's first interface have no checksum.
+        assert messages[Trust.VERIFIED] >= 10
+        assert messages[Trust.UNVERIFIABLE] == (1 if name == "kraken" else 0)
+    for top in result.tops.values():
+        assert top.best_bid is not None
+        assert top.best_ask is not None
+        assert top.best_bid.price < top.best_ask.price
+
+
+def test_the_interface_is_told_by_the_recorded_address() -> None:
+    def recorded(venue: str, *urls: str) -> LoadedRecording:
+        opened = [Record(c, "open", c, url=url) for c, url in enumerate(urls)]
+        return LoadedRecording(venue, {}, tuple(opened))
+
+    one, two = "wss://stream.bybit.com/v5/public/linear", "wss://stream.bybit.com/v5/public/spot"
+    both = recorded("bybit", one, two)
+    assert name_of(both) == "bybit"
+    assert connections_of(both, "bybit") == [0]
+    assert connections_of(both, "bybit_spot") == [1]
+    assert name_of(recorded("bybit", two)) == "bybit_spot"
+    assert connections_of(recorded("bybit", two), "bybit_spot") is None, "that is all"
+    assert name_of(recorded("kraken", "wss://ws.kraken.com")) == "kraken_v1"
+    assert name_of(recorded("kraken", "wss://ws.kraken.com/v2")) == "kraken"
+    assert name_of(recorded("kraken", "ws://127.0.0.1:80/")) == "kraken"
+    assert name_of(recorded("okx", one)) == "okx", "another venue's address says nothing"
+    assert connections_of(recorded("price", one), "price") is None
 
 
 async def test_a_venue_is_recorded_through_the_whole_handler_and_replayed(tmp_path: Path) -> None:
