@@ -57,7 +57,19 @@ P  instruments
 P  _core.fields
 P  venues.price_book
 P  venues.price
+P  venues.coinbase_data
+P  venues.coinbase_book
+P  venues.coinbase_products
+P  venues.coinbase_session
 P  venues.coinbase
+P  venues.bitstamp_data
+P  venues.bitstamp_markets
+P  venues.bitstamp_session
+P  venues.bitstamp
+P  venues.gemini_data
+P  venues.gemini_symbols
+P  venues.gemini_session
+P  venues.gemini
 P  venues.kraken_market
 P  venues.kraken_pairs
 P  venues.kraken_wire
@@ -81,6 +93,8 @@ P  venues.deribit_data
 P  venues.deribit_list
 P  venues.deribit
 P  venues.binance_listing
+P  venues.binance_requests
+P  venues.binance_messages
 P  venues.binance_wire
 P  venues.binance_session
 P  venues.binance
@@ -298,7 +312,8 @@ def _is_venue(module: str) -> bool:
 
 def _is_of_another(module: str, imported: str) -> bool:
     """Whether it is a venue's, but not `module`'s own: the parts of a venue begin with its name."""
-    is_part = imported.startswith(f"{module}_")
+    name = module.removeprefix(f"{LIBRARY}.venues.").partition("_")[0]
+    is_part = imported.startswith(f"{LIBRARY}.venues.{name}_")
     return f"{imported}.".startswith(f"{LIBRARY}.venues.") and not is_part
 
 
@@ -460,7 +475,7 @@ _SHELL = "feedhandler._io.connection"
         ("feedhandler.model", "import feedhandler.config", "feedhandler.config, which"),
         ("feedhandler", "import feedhandler.cli", "feedhandler.cli, which is in a higher layer"),
         (_SHELL, "from feedhandler.utils import x", "1: imports feedhandler.utils, which is not"),
-        (_SHELL, "from feedhandler.venues.kraken import Kraken", "kraken, which is not in LAYERS"),
+        (_SHELL, "from feedhandler.venues.nowhere import X", "nowhere, which is not in LAYERS"),
         ("feedhandler.utils", "", "feedhandler.utils is not in LAYERS"),
         ("feedhandler._core.utils", "", "feedhandler._core.utils is not in LAYERS"),
         # venues

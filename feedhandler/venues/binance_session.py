@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from attrs import Factory, frozen
 
 from feedhandler._core.books import SessionBooks
@@ -27,14 +26,13 @@ from feedhandler.abc import (
 )
 from feedhandler.codec import FastDecoder, are_plain
 from feedhandler.errors import DecodeError
-from feedhandler.instruments import Instruments
 from feedhandler.model import BookSnapshot, Event, Quote, Side, Trade
-from feedhandler.venues.binance_wire import AggTrade, BookTicker, Depth, Wire
+from feedhandler.venues.binance_messages import AggTrade, BookTicker, Depth
+from feedhandler.venues.binance_requests import CHANNELS, Naming, requests_of
+from feedhandler.venues.binance_wire import Wire
 
-__all__ = ["CHANNELS", "BinanceSession", "Naming", "requests_of"]
+__all__ = ["BinanceSession"]
 
-# Our channels, and the venue's streams.
-CHANNELS = {"trades": "aggTrade", "ticker": "bookTicker", "book": "depth@100ms"}
 _OURS = {theirs: ours for ours, theirs in CHANNELS.items()}
 _FRAME = '{"stream":"'
 _BEGIN = len(_FRAME)
@@ -43,33 +41,6 @@ _MAX_ROUTES = 8192  # streams that are remembered
 
 _Trade = twin_of(Trade)
 _Quote = twin_of(Quote)
-
-
-@frozen
-class Naming:
-    """What symbols are called, by the venue's list of instruments."""
-
-    instruments: Instruments | None
-
-    def theirs(self, symbol: str) -> str:
-        listed = self.instruments
-        if listed is not None and symbol in listed:
-            return listed.by_symbol(symbol).venue_symbol
-        return symbol.replace("-", "")  # one that is not listed, the venue refuses in its own words
-
-    def ours(self, theirs: str) -> str | None:
-        return None if self.instruments is None else self.instruments.symbols.get(theirs)
-
-    def stream(self, subscription: Subscription) -> str:
-        return f"{self.theirs(subscription.symbol).lower()}@{CHANNELS[subscription.channel]}"
-
-
-def requests_of(
-    method: str, subscriptions: Sequence[Subscription], naming: Naming, number: int
-) -> str:
-    streams = [naming.stream(subscription) for subscription in subscriptions]
-    request = {"method": method, "params": streams, "id": number}
-    return msgspec.json.encode(request).decode()
 
 
 @frozen

@@ -105,22 +105,31 @@ class BybitData:
                 self._tickers.pop(subscription.symbol, None)
                 self._sides.pop(subscription.symbol, None)
 
+    def _target(self, topic: str) -> tuple[str, str, str]:
+        """Our channel, if it is one, the venue's name of the symbol, and ours, if it is known."""
+        kind, _, name = topic.partition(".")
+        channel = {"publicTrade": "trades", "tickers": "ticker"}.get(kind, "")
+        if kind == "orderbook":
+            depth, _, name = name.partition(".")
+            channel = "ticker" if depth == "1" and self._tops else "book"
+        return channel, name, self._names.ours(name) or ""
+
+    def subscription(self, topic: str) -> Subscription | None:
+        channel, _, symbol = self._target(topic)
+        return Subscription(channel, symbol) if channel and symbol else None
+
     def take(
         self, topic: str, message: str | bytes, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
         """Decode a message of that topic."""
-        kind, _, name = topic.partition(".")
-        depth = ""
-        if kind == "orderbook":
-            depth, _, name = name.partition(".")
-        symbol = self._names.ours(name)
-        if symbol is None or kind not in ("orderbook", "publicTrade", "tickers"):
+        channel, name, symbol = self._target(topic)
+        if not (channel and symbol):
             return [Ignored(topic[:40])]
-        if kind == "publicTrade":
+        if channel == "trades":
             return self._trades(topic, name, symbol, message, recv_ns, epoch)
-        if kind == "tickers":
+        if channel == "ticker" and topic.startswith("tickers"):
             return self._quote(topic, name, symbol, message, recv_ns, epoch)
-        if depth == "1" and self._tops:
+        if channel == "ticker":
             return self._top(self._levels(topic, name, message, recv_ns, epoch), symbol)
         try:
             book = self._levels(topic, name, message, recv_ns, epoch)

@@ -366,7 +366,7 @@ async def test_replay_tells_how_far_each_book_could_be_trusted(tmp_path: Path) -
     ("name", "venue", "books"),
     [
         ("binance", None, 4), ("binance_futures", None, 4), ("bybit", None, 4),
-        ("bybit", "bybit_spot", 2), ("kraken", None, 10),
+        ("bybit", "bybit_spot", 2), ("kraken", None, 10), ("coinbase", None, 2),
     ],
 )  # fmt: skip
 async def test_a_real_recording_is_replayed_whole(
