@@ -124,6 +124,7 @@ S  _io.successor
 S  _io.leg
 S  _io.legs
 S  recording
+S  recorder
 S  client
 S  circuit
 S  listing
