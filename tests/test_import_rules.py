@@ -56,6 +56,7 @@ P  _core.fields
 P  venues.price_book
 P  venues.price
 P  venues.coinbase
+P  venues.bybit_data_wire
 P  venues.bybit_data
 P  venues.bybit_list
 P  venues.bybit
