@@ -21,7 +21,7 @@ from feedhandler._core.state import TRANSITIONS, ConnectionEvent, ConnectionStat
 from feedhandler._io.connection import Batch
 from feedhandler._io.dial import dial_tcp
 from feedhandler._io.fanout import Subscriber
-from feedhandler._io.feed import Feed
+from feedhandler._io.legs import Feed, FeedLeg
 from feedhandler._io.rest import HttpxFetcher
 from feedhandler._io.subscriptions import FeedSubscriptions
 from feedhandler.book import BookTop, OrderBook
@@ -85,6 +85,7 @@ from feedhandler.listing import load_instruments
 from feedhandler.model import (
     BookDelta,
     BookSnapshot,
+    CountedLevel,
     DataEvent,
     DecodeFailed,
     Event,
@@ -139,6 +140,7 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRefused",
     "ConnectionState",
+    "CountedLevel",
     "Coverage",
     "CoverageLedger",
     "CrossedBook",
@@ -153,6 +155,7 @@ __all__ = [
     "FeedConfig",
     "FeedError",
     "FeedHandler",
+    "FeedLeg",
     "FeedStateChanged",
     "FeedStatistics",
     "FeedSubscriptions",

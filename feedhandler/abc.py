@@ -385,7 +385,10 @@ class ListedVenue(Venue, Protocol):
 
     @property
     def instruments(self) -> Instruments | None:
-        """The list, or `None` while it was not loaded."""
+        """The list, or `None` while it was not loaded.
+
+        An empty one is that of a venue that needs none: it takes symbols as they are.
+        """
         ...
 
     @property

@@ -35,6 +35,7 @@ __all__ = [
     "check_amount",
     "parse_amount",
     "parse_time_ns",
+    "read_json",
 ]
 
 T = TypeVar("T")
@@ -68,7 +69,6 @@ class FastDecoder(Generic[T]):
         self._guarded = not amounts_as_text
         self._venue = venue
         self._decode = msgspec.json.Decoder(cls).decode
-        self._lenient = msgspec.json.Decoder(Any, float_hook=_NumberText)
 
     def decode(self, data: str | bytes) -> T:
         """Decode one message. Raises `DecodeError` with the path of each wrong field."""
@@ -81,20 +81,7 @@ class FastDecoder(Generic[T]):
 
     def decode_strictly(self, data: str | bytes) -> T:
         """The slow way: judge every field by the text that was sent, and name all problems."""
-        try:
-            given: object = data
-            if not isinstance(given, str | bytes):
-                kind = type(given).__name__
-                raise DecodeError(self._venue, b"", [("$", f"expected text or bytes, got {kind}")])
-            if not data:
-                raise DecodeError(self._venue, data, [("$", "the message is empty")])
-            document = self._lenient.decode(data)
-        except msgspec.DecodeError as error:
-            raise DecodeError(self._venue, data, [("$", f"not JSON: {error}")]) from error
-        except UnicodeError as error:
-            raise DecodeError(self._venue, data, [("$", f"not UTF-8: {error}")]) from error
-        except RecursionError as error:
-            raise DecodeError(self._venue, data, [("$", "nested too deeply")]) from error
+        document = read_json(data, venue=self._venue)
         if not isinstance(document, dict):
             raise DecodeError(
                 self._venue, data, [("$", f"expected an object, got {_kind(document)}")]
@@ -111,6 +98,30 @@ class _NumberText(str):
     """A JSON number with a point or an exponent, as it was written."""
 
     __slots__ = ()
+
+
+_read = msgspec.json.Decoder(Any, float_hook=_NumberText).decode
+
+
+def read_json(data: str | bytes, *, venue: str) -> Any:
+    """Any JSON, with every digit of its numbers: those with a point or an exponent stay text.
+
+    Raises `DecodeError` for what is none.
+    """
+    try:
+        given: object = data
+        if not isinstance(given, str | bytes):
+            kind = type(given).__name__
+            raise DecodeError(venue, b"", [("$", f"expected text or bytes, got {kind}")])
+        if not data:
+            raise DecodeError(venue, data, [("$", "the message is empty")])
+        return _read(data)
+    except msgspec.DecodeError as error:
+        raise DecodeError(venue, data, [("$", f"not JSON: {error}")]) from error
+    except UnicodeError as error:
+        raise DecodeError(venue, data, [("$", f"not UTF-8: {error}")]) from error
+    except RecursionError as error:
+        raise DecodeError(venue, data, [("$", "nested too deeply")]) from error
 
 
 def are_plain(messages: Sequence[str | bytes]) -> bool:
@@ -230,6 +241,12 @@ def _whole(value: object, _: type) -> int:
     return value
 
 
+def _truth(value: object, _: type) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, got {_kind(value)}")
+    return value
+
+
 def _literal(value: object, kind: Any) -> Any:
     if value not in kind.__args__ or isinstance(value, bool):
         allowed = ", ".join(map(repr, kind.__args__))
@@ -318,6 +335,7 @@ def _build_converter() -> cattrs.Converter:
     converter.register_structure_hook(Decimal, lambda value, _: parse_amount(value))
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(int, _whole)
+    converter.register_structure_hook(bool, _truth)
     converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_func(_is_enum, _member)
     converter.register_structure_hook_func(

@@ -338,7 +338,9 @@ class ConnectionLost(ConnectionFailed):
 
 
 class StaleConnection(ConnectionFailed):
-    """Nothing arrived for `limit_s` seconds; `what` is ``"frames"`` or ``"data"``."""
+    """Nothing arrived for `limit_s` seconds; `what` is ``"frames"``, ``"messages"`` or
+    ``"data"``.
+    """
 
     kind = FailureKind.STALE
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random, SystemRandom
 from types import TracebackType
 from urllib.parse import urlsplit
 
 import trio
 
+from feedhandler._core.allowance import connect_bucket, traits_of
 from feedhandler._core.failure import DEFAULT_POLICIES, FailurePolicy
 from feedhandler._io.clock import SystemClock
 from feedhandler._io.connection import Endpoint
 from feedhandler._io.dial import dial_tcp
-from feedhandler._io.feed import Feed
 from feedhandler._io.iteration import Iteration, Unbatched
+from feedhandler._io.legs import Feed, fork_rng
 from feedhandler._io.nursery import open_plain_nursery
+from feedhandler._io.pacer import Pacer
 from feedhandler._io.rest import HttpxFetcher, RestGate, check_httpx
 from feedhandler._io.subscriptions import check_subscriptions
 from feedhandler.abc import (
@@ -27,14 +29,12 @@ from feedhandler.abc import (
     SnapshotVenue,
     Subscription,
     TokenProvider,
-    TraitedVenue,
     Venue,
 )
 from feedhandler.config import FeedConfig
 from feedhandler.errors import ConfigError, FailureKind, FeedError, SlowConsumer, UsageError
 from feedhandler.listing import load_instruments
 from feedhandler.model import Event
-from feedhandler.traits import Limits
 
 __all__ = ["FeedHandler", "open_feed"]
 
@@ -54,7 +54,8 @@ class FeedHandler(Unbatched[Event]):
     says so in its stream (`FeedStateChanged`); the merged stream goes on with the others, and
     raises the first such error when no feed is left. `SlowConsumer` it raises at once, because its
     reader is the one who is slow. The order within each feed is kept. Feeds that have ended and
-    were read to the end are forgotten.
+    were read to the end are forgotten. All connects to one address go at the pace that its venue
+    allows, whichever feeds they are for.
 
     `clock` stamps events; `rng` draws jitter, masks and keys (default: the operating system's), and
     each feed gets a generator of its own, forked from it. `fetch` is the way to REST for venues
@@ -81,6 +82,7 @@ class FeedHandler(Unbatched[Event]):
         self._gates: dict[str, RestGate] = {}
         self._feeds: list[Feed] = []
         self._running: set[Feed] = set()
+        self._paces: dict[tuple[str, int], Pacer] = {}  # of connects, by address
         self._exit = contextlib.AsyncExitStack()
         self._nursery: trio.Nursery | None = None
         self._change = trio.Event()
@@ -152,10 +154,11 @@ class FeedHandler(Unbatched[Event]):
             token=token,
             headers=headers,
             clock=self._clock,
-            rng=_fork(self._rng),
+            rng=fork_rng(self._rng),
             on_change=self._notify,
             wanted=subscriptions,
             gate=self._gate(venue, subscriptions[0]),
+            admit=self._admission(venue, endpoint),
         )
         self._forget_finished()
         self._begun = True
@@ -223,6 +226,14 @@ class FeedHandler(Unbatched[Event]):
 
     # --- inside ---
 
+    def _admission(self, venue: Venue, endpoint: Endpoint) -> Callable[[], Awaitable[None]] | None:
+        """What waits until one more connection may be made to that address."""
+        bucket = connect_bucket(traits_of(venue).limits)
+        if bucket is None:
+            return None
+        target = endpoint.target
+        return self._paces.setdefault((target.host, target.port), Pacer(bucket)).turn
+
     def _gate(self, venue: Venue, subscription: Subscription) -> RestGate | None:
         """The way to the venue's REST interface, which all its feeds share."""
         if not isinstance(venue, SnapshotVenue):
@@ -236,9 +247,9 @@ class FeedHandler(Unbatched[Event]):
         if host not in self._gates:
             self._gates[host] = RestGate(
                 fetch,
-                venue.traits.limits if isinstance(venue, TraitedVenue) else Limits(),
+                traits_of(venue).limits,
                 backoff=self._config.backoff,
-                rng=_fork(self._rng),
+                rng=fork_rng(self._rng),
                 policies=self._policies,
                 clock=self._clock,
             )
@@ -254,13 +265,6 @@ class FeedHandler(Unbatched[Event]):
     def _notify(self) -> None:
         change, self._change = self._change, trio.Event()
         change.set()
-
-
-def _fork(rng: Random) -> Random:
-    """A generator for one feed, so that another feed does not change what it draws."""
-    if isinstance(rng, SystemRandom):
-        return rng  # masks have to be unpredictable (RFC 6455, section 5.3)
-    return Random(rng.getrandbits(64))  # noqa: S311  # the caller wants runs that repeat
 
 
 @contextlib.asynccontextmanager

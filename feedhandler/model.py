@@ -4,6 +4,9 @@ Prices and sizes are `Decimal`s made from the digits that the venue sent. Times 
 nanoseconds since the Unix epoch: `venue_time_ns` is the venue's own (`None` where it sends none),
 `recv_ns` was taken when the bytes were read. `epoch` counts the feed's connections from 1, so that
 two events with different epochs have a change of the connection between them.
+
+A venue that takes only so many subscriptions on one connection is read over several side by side:
+the feed's legs, numbered from 0. Each has epochs of its own. `leg` is 0 where there is one.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from feedhandler.errors import DecodeError, FailureKind, FetchFailed, Subscripti
 __all__ = [
     "BookDelta",
     "BookSnapshot",
+    "CountedLevel",
     "DataEvent",
     "DecodeFailed",
     "Event",
@@ -133,6 +137,14 @@ class Level(NamedTuple("_Level", [("price", Decimal), ("size", Decimal)])):
     __slots__ = ()
 
 
+class CountedLevel(
+    NamedTuple("_CountedLevel", [("price", Decimal), ("count", int), ("size", Decimal)])
+):
+    """A level of the order book with its `count` of orders; in a delta, a count of 0 ends it."""
+
+    __slots__ = ()
+
+
 @frozen(weakref_slot=False)
 class BookSnapshot:
     """The whole order book of `symbol`, which takes the place of whatever was known of it.
@@ -150,6 +162,7 @@ class BookSnapshot:
     venue: str
     epoch: int = 0
     trust: Trust = Trust.UNVERIFIABLE
+    leg: int = 0
 
 
 @frozen(weakref_slot=False)
@@ -177,7 +190,7 @@ class BookDelta:
 
 @frozen
 class Gap:
-    """Data of `symbol` (`None`: of every symbol of the feed) that will not come.
+    """Data of `symbol` (`None`: of every symbol of `leg`) that will not come.
 
     `from_sequence` and `to_sequence` are the first and last missing numbers, both inclusive;
     `from_ns` and `to_ns` are receive times around the hole; each is `None` where it cannot be
@@ -187,6 +200,8 @@ class Gap:
     those of the book: it is whole again with the next `BookSnapshot`, which makes up for all before
     it. `CHECKSUM`, `CROSSED` and `DEPTH` name the message after which the book was found wrong, or
     too deep; `UNSUBSCRIBED` the first that is not followed any more.
+
+    `leg` is `None` where the connection is not known: without a symbol, it is then about all.
     """
 
     symbol: str | None
@@ -200,11 +215,12 @@ class Gap:
     venue: str
     epoch: int = 0
     of_book: bool = False
+    leg: int | None = 0
 
 
 @frozen
 class FeedStateChanged:
-    """The feed's connection went from `old` to `new`.
+    """The feed's connection number `leg` went from `old` to `new`.
 
     `failure` and `error` say why, where it was a failure. `attempt` counts the failed attempts
     since the connection last proved itself; `next_attempt_ns` is the wall-clock time of the next
@@ -226,6 +242,7 @@ class FeedStateChanged:
     venue: str
     epoch: int = 0
     breaker_open: bool = False
+    leg: int = 0
 
 
 @frozen
@@ -236,6 +253,7 @@ class DecodeFailed:
     recv_ns: int
     venue: str
     epoch: int = 0
+    leg: int = 0
 
 
 @frozen
@@ -246,6 +264,7 @@ class SubscriptionFailed:
     recv_ns: int
     venue: str
     epoch: int = 0
+    leg: int = 0
 
 
 @frozen
@@ -261,6 +280,7 @@ class SnapshotFailed:
     recv_ns: int
     venue: str
     epoch: int = 0
+    leg: int = 0
 
 
 @frozen
@@ -278,6 +298,7 @@ class TrustChanged:
     recv_ns: int
     venue: str
     epoch: int = 0
+    leg: int = 0
 
 
 DataEvent = PriceUpdate | Trade | Quote | BookSnapshot | BookDelta

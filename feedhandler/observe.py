@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import Attribute, asdict, define, field, frozen
@@ -33,6 +34,25 @@ class FeedStatistics:
     lag_min_ns: int | None = None
     lag_max_ns: int | None = None
     backward_times: int = 0
+
+    def merged(self, other: FeedStatistics) -> FeedStatistics:
+        """The two together, as of connections side by side; `lag_ns` is the greater."""
+        counts = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in asdict(self)
+            if not name.startswith("lag")
+        }
+        return FeedStatistics(
+            **counts,
+            lag_ns=_of_both(max, self.lag_ns, other.lag_ns),
+            lag_min_ns=_of_both(min, self.lag_min_ns, other.lag_min_ns),
+            lag_max_ns=_of_both(max, self.lag_max_ns, other.lag_max_ns),
+        )
+
+
+def _of_both(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
+    """Of what is known."""
+    return b if a is None else a if b is None else choose(a, b)
 
 
 @define

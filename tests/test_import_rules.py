@@ -25,11 +25,13 @@ P  abc
 P  _core.announcement
 P  _core.failure
 P  _core.pace
+P  _core.allowance
 P  _core.backoff
 P  _core.breaker
 P  _core.liveness
 P  book
 P  _core.subscriptions
+P  _core.spread
 P  _core.ladder
 P  _core.rhythm
 P  _core.coverage
@@ -55,7 +57,30 @@ P  instruments
 P  _core.fields
 P  venues.price_book
 P  venues.price
+P  venues.coinbase_data
+P  venues.coinbase_book
+P  venues.coinbase_products
+P  venues.coinbase_session
 P  venues.coinbase
+P  venues.bitstamp_data
+P  venues.bitstamp_markets
+P  venues.bitstamp_session
+P  venues.bitstamp
+P  venues.gemini_data
+P  venues.gemini_symbols
+P  venues.gemini_session
+P  venues.gemini
+P  venues.kraken_market
+P  venues.kraken_pairs
+P  venues.kraken_wire
+P  venues.kraken_data
+P  venues.kraken
+P  venues.kraken_v1_wire
+P  venues.kraken_v1
+P  venues.bitfinex_market
+P  venues.bitfinex_books
+P  venues.bitfinex_data
+P  venues.bitfinex
 P  venues.bybit_data_wire
 P  venues.bybit_data
 P  venues.bybit_list
@@ -68,6 +93,13 @@ P  venues.deribit_book
 P  venues.deribit_data
 P  venues.deribit_list
 P  venues.deribit
+P  venues.binance_listing
+P  venues.binance_requests
+P  venues.binance_messages
+P  venues.binance_wire
+P  venues.binance_session
+P  venues.binance
+P  venues.binance_futures
 P  venues
 P  observe
 S  _io
@@ -77,6 +109,7 @@ S  _io.observer
 S  _io.outbox
 S  _io.iteration
 S  _io.mailbox
+S  _io.pacer
 S  _io.dial
 S  _io.http
 S  _io.rest
@@ -89,7 +122,8 @@ S  _io.fanout
 S  _io.snapshots
 S  _io.subscriptions
 S  _io.successor
-S  _io.feed
+S  _io.leg
+S  _io.legs
 S  recording
 S  client
 S  circuit
@@ -278,7 +312,8 @@ def _is_venue(module: str) -> bool:
 
 def _is_of_another(module: str, imported: str) -> bool:
     """Whether it is a venue's, but not `module`'s own: the parts of a venue begin with its name."""
-    is_part = imported.startswith(f"{module}_")
+    name = module.removeprefix(f"{LIBRARY}.venues.").partition("_")[0]
+    is_part = imported.startswith(f"{LIBRARY}.venues.{name}_")
     return f"{imported}.".startswith(f"{LIBRARY}.venues.") and not is_part
 
 
@@ -440,7 +475,7 @@ _SHELL = "feedhandler._io.connection"
         ("feedhandler.model", "import feedhandler.config", "feedhandler.config, which"),
         ("feedhandler", "import feedhandler.cli", "feedhandler.cli, which is in a higher layer"),
         (_SHELL, "from feedhandler.utils import x", "1: imports feedhandler.utils, which is not"),
-        (_SHELL, "from feedhandler.venues.kraken import Kraken", "kraken, which is not in LAYERS"),
+        (_SHELL, "from feedhandler.venues.nowhere import X", "nowhere, which is not in LAYERS"),
         ("feedhandler.utils", "", "feedhandler.utils is not in LAYERS"),
         ("feedhandler._core.utils", "", "feedhandler._core.utils is not in LAYERS"),
         # venues

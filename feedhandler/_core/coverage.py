@@ -57,6 +57,7 @@ class _Account:
     trust: Trust
     since_ns: int
     ended: bool = False
+    leg: int = 0  # the connection on which it comes
     nanoseconds: dict[Trust, int] = field(factory=_nothing)
     messages: dict[Trust, int] = field(factory=_nothing)
 
@@ -88,6 +89,8 @@ class CoverageLedger:
                 case BookDelta() | BookSnapshot():
                     account = self._of(event.symbol, event.trust, event.recv_ns)
                     account.messages[event.trust] += 1
+                    if isinstance(event, BookSnapshot):
+                        account.leg = event.leg
                     if account.trust is not event.trust or account.ended:
                         account.turn(event.trust, event.recv_ns)
                 case Gap():
@@ -95,7 +98,7 @@ class CoverageLedger:
                 case TrustChanged():
                     self._turn(event.symbol, event.trust, event.recv_ns)
                 case FeedStateChanged(new=new) if new is not ConnectionState.CONNECTED:
-                    for symbol in self._accounts:
+                    for symbol in self._of_leg(event.leg):
                         self._turn(symbol, Trust.STALE, event.recv_ns)
                 case _:
                     pass
@@ -125,13 +128,18 @@ class CoverageLedger:
 
     def _gap(self, gap: Gap) -> None:
         if gap.symbol is None:
-            for symbol in self._accounts:
+            for symbol in self._of_leg(gap.leg):
                 self._turn(symbol, Trust.SUSPECT, gap.recv_ns)
         elif gap.of_book:
             account = self._of(gap.symbol, Trust.SUSPECT, gap.recv_ns)
+            account.leg = account.leg if gap.leg is None else gap.leg
             account.messages[Trust.SUSPECT] += gap.missing or 0
             account.turn(Trust.SUSPECT, gap.recv_ns)
             account.ended = gap.reason is GapReason.UNSUBSCRIBED
+
+    def _of_leg(self, leg: int | None) -> list[str]:
+        """The books that come on that connection; all, where it is not known."""
+        return [s for s, account in self._accounts.items() if leg is None or account.leg == leg]
 
     def _turn(self, symbol: str, trust: Trust, now_ns: int) -> None:
         account = self._accounts.get(symbol)

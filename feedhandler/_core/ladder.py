@@ -40,6 +40,12 @@ class ResyncLadder:
             if subscription not in self._whole:
                 self._due[subscription] = now + self.deadline_s
 
+    def sent(self, subscriptions: Iterable[Subscription], *, asked_at: float, now: float) -> None:
+        """The request of `asked_at` was on its way out until now: they are waited for from now."""
+        for subscription in subscriptions:
+            if self._due.get(subscription) == asked_at + self.deadline_s:
+                self._due[subscription] = now + self.deadline_s
+
     def broken(self, subscription: Subscription) -> bool:
         """It is not whole, or the answer was of no use; tells whether to ask for it now."""
         self._whole.discard(subscription)

@@ -25,15 +25,29 @@ class Check:
 class Liveness:
     """The deadlines of one connection, from its opening at `now` on.
 
+    A connection of a venue that is never without a message for `silence_s` is dead after that.
+
     All times are in seconds of one clock. While the connection is paused, because its consumer is
     full and nothing is read, no deadline runs.
     """
 
-    __slots__ = ("_config", "_data", "_frame", "_next_ping", "_paused_at", "_pong")
+    __slots__ = (
+        "_config",
+        "_data",
+        "_frame",
+        "_message",
+        "_next_ping",
+        "_paused_at",
+        "_pong",
+        "_silence_s",
+    )
 
-    def __init__(self, config: ConnectionConfig, *, now: float) -> None:
+    def __init__(
+        self, config: ConnectionConfig, *, now: float, silence_s: float | None = None
+    ) -> None:
         self._config = config
-        self._frame = self._data = self._pong = now
+        self._silence_s = silence_s
+        self._frame = self._message = self._data = self._pong = now
         interval = config.heartbeat_interval_s
         self._next_ping = math.inf if interval is None else now + interval
         self._paused_at: float | None = None
@@ -42,8 +56,12 @@ class Liveness:
         """Bytes have arrived."""
         self._frame = now
 
+    def message(self) -> None:
+        """A message has arrived, market data or not, in the bytes that came last."""
+        self._message = self._frame
+
     def data(self, now: float) -> None:
-        """A data message has arrived."""
+        """Market data has arrived."""
         self._frame = self._data = now
 
     def pong(self, now: float) -> None:
@@ -61,6 +79,7 @@ class Liveness:
             return
         pause = now - self._paused_at
         self._paused_at = None
+        self._message += pause
         self._frame += pause
         self._data += pause
         self._pong += pause
@@ -77,6 +96,9 @@ class Liveness:
         if config.frame_stale_s is not None:
             limit = config.frame_stale_s
             deadlines.append((self._frame + limit, StaleConnection("frames", limit)))
+        if self._silence_s is not None:
+            limit = self._silence_s
+            deadlines.append((self._message + limit, StaleConnection("messages", limit)))
         if config.data_stale_s is not None:
             limit = config.data_stale_s
             deadlines.append((self._data + limit, StaleConnection("data", limit)))

@@ -22,31 +22,35 @@ from feedhandler.model import (
 __all__ = ["Losses"]
 
 _MAX_GAPS = 4096
+_MAX_LEGS = 1024
 
 
 @define
 class Losses:
-    """A `Gap` for each symbol or book, and reason, the newest state, the refused subscriptions,
-    the books that went stale.
+    """A `Gap` for each symbol or book, and reason; each leg's newest state; what was refused; the
+    books that went stale.
 
     They stand for events that are older than everything that still waits. Memory is bounded: past
-    4,096 gaps the rest is merged into gaps without a symbol.
+    4,096 gaps the rest is merged into gaps without a symbol, and of more legs the oldest states go.
     """
 
-    _gaps: dict[tuple[str | None, GapReason, bool], Gap] = field(factory=dict)
-    _state: FeedStateChanged | None = None
+    _gaps: dict[tuple[str | None, GapReason, bool, int | None], Gap] = field(factory=dict)
+    _states: dict[int, FeedStateChanged] = field(factory=dict)
     _refused: dict[tuple[str | None, str | None], SubscriptionFailed] = field(factory=dict)
     _stale: dict[str, TrustChanged] = field(factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self._gaps or self._state or self._refused or self._stale)
+        return bool(self._gaps or self._states or self._refused or self._stale)
 
     def add(self, events: Sequence[Event], reason: GapReason) -> None:
         """Account for `events`, which were dropped, oldest first, for `reason`."""
         for event in events:
             match event:
                 case FeedStateChanged():
-                    self._state = event
+                    self._states.pop(event.leg, None)
+                    self._states[event.leg] = event
+                    if len(self._states) > _MAX_LEGS:
+                        del self._states[next(iter(self._states))]
                 case SubscriptionFailed():
                     self._refused[event.error.symbol, event.error.channel] = event
                 case TrustChanged():
@@ -69,28 +73,30 @@ class Losses:
                             venue=event.venue,
                             epoch=event.epoch,
                             of_book=isinstance(event, BookSnapshot | BookDelta),
+                            leg=None,
                         )
                     )
 
     def take(self) -> list[Event]:
         """All of it, as events; then it is empty."""
         events: list[Event] = [
-            *self._gaps.values(), *self._refused.values(), *self._stale.values()
-        ]  # fmt: skip
-        if self._state is not None:
-            events.append(self._state)
+            *self._gaps.values(),
+            *self._refused.values(),
+            *self._stale.values(),
+            *self._states.values(),
+        ]
         self._gaps = {}
         self._refused = {}
         self._stale = {}
-        self._state = None
+        self._states = {}
         return events
 
     def _merge(self, gap: Gap) -> None:
         # The numbers of a symbol's book are not those of its other data.
-        key = gap.symbol, gap.reason, gap.of_book
+        key = gap.symbol, gap.reason, gap.of_book, gap.leg if gap.symbol is None else None
         if key not in self._gaps and len(self._gaps) >= _MAX_GAPS:
-            key = None, gap.reason, gap.of_book
-            gap = evolve(gap, symbol=None, from_sequence=None, to_sequence=None)
+            key = None, gap.reason, gap.of_book, None
+            gap = evolve(gap, symbol=None, from_sequence=None, to_sequence=None, leg=None)
         known = self._gaps.get(key)
         if known is None:
             self._gaps[key] = gap

@@ -5,6 +5,10 @@ makes it `SYNCED`, from any state. A message that does not follow, or does not f
 `SUSPECT`, and then only such a snapshot helps: deltas are never applied across a hole. While the
 book is not `SYNCED`, its deltas are kept, so that those after the snapshot can be applied to it.
 
+A snapshot that was fetched beside the stream may be ahead of it, and only where the stream reaches
+its number is it known to be of the same book. Until then it is held back, unless the next one says
+the same while the stream says nothing.
+
 What follows what is the venue's rule (`feedhandler._core.validators`).
 """
 
@@ -79,6 +83,8 @@ class BookSync:
         # Deltas that wait for a snapshot: each follows the one before it.
         self._kept: deque[BookMessage] = deque()
         self._kept_weight = 0
+        # A snapshot that is ahead of the stream, and how far that was then.
+        self._ahead: tuple[BookMessage, int] | None = None
         self._backward = 0
 
     def __repr__(self) -> str:
@@ -127,7 +133,7 @@ class BookSync:
             self._backward = 0
             self.newest = message.sequence
             if not synced:
-                return self._wait(message)
+                return [*self._wait(message), *self._reached()]
             reason = self._apply(message)
             if reason is not None:
                 return [self._gap(reason, message), self._suspect()]
@@ -142,7 +148,17 @@ class BookSync:
         self._kept.clear()  # nothing before a hole can be of use
         self._kept_weight = 0
         self._keep(message)
-        return items
+        return [*items, *self._reached()]
+
+    def _reached(self) -> list[Item]:
+        """Judge the snapshot that was ahead of the stream, when that has come as far."""
+        if self._ahead is None or self.newest is None:
+            return []
+        message, _ = self._ahead
+        if message.sequence is not None and message.sequence > self.newest:
+            return []
+        self._ahead = None
+        return self._snapshot(message)
 
     def _snapshot(self, message: BookMessage) -> list[Item]:
         """A snapshot takes the place of the book, if it is new enough and right."""
@@ -152,7 +168,14 @@ class BookSync:
         older = numbers[0] is not None and numbers[1] is not None and numbers[0] < numbers[1]
         if synced and older:
             return self._went_backward(message, "snapshot that is older than the book")
-        bridged = False
+        bridged = confirmed = False
+        if self._fetched and numbers[0] is not None and numbers[1] is not None:
+            ahead, self._ahead = self._ahead, None
+            if numbers[0] > numbers[1]:
+                confirmed = ahead is not None and (ahead[0].sequence, ahead[1]) == numbers
+                if not confirmed:
+                    self._ahead = message, numbers[1]
+                    return [Ignored("snapshot that is ahead of the stream")]
         if not synced and not message.restarts:
             # Those that it has are of no use any more, whether it turns out to be right or not.
             followers = [d for d in self._kept if not self._is_old(number, d)]
@@ -167,10 +190,13 @@ class BookSync:
             return [self._gap(reason, message), self._suspect()]
         items: list[Item] = []
         hole = self._validator.hole(numbers[1], message) if synced else None
+        if synced and confirmed and newest is not None and number is not None:
+            hole = Hole(newest + 1, number)  # of which the stream has said nothing
         if hole is not None:
             items.append(self._gap_of(hole, message))
         in_order = newest is not None or not self._fetched
-        proven = in_order if self._numbered and number is not None else not synced
+        numbered = self._numbered and number is not None
+        proven = in_order and not confirmed if numbered else not synced
         self._trust = self._validator.trust(message, proven=proven)
         self.state = SyncState.SYNCED
         self.newest = number
@@ -193,6 +219,7 @@ class BookSync:
         """Messages of the connection are missing, which may have been this book's."""
         self._kept.clear()
         self._kept_weight = 0
+        self._ahead = None
         self.newest = None
         return self._lost(reason, recv_ns, epoch, harmless=False)
 

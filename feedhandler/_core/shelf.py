@@ -33,6 +33,7 @@ class _Kept:
     last: BookSnapshot | BookDelta  # the newest that is in it
     trust: Trust
     whole: bool = True  # no message is missing: a delta may be applied
+    leg: int = 0  # the connection on which it comes
 
 
 class BookShelf:
@@ -48,12 +49,12 @@ class BookShelf:
     A `BookSnapshot` takes the place of the book, a `BookDelta` is applied to the one that it
     follows and to no other, and a `Gap` of the book makes it `SUSPECT` until the next snapshot.
     A `Gap` for a message that might have been any symbol's makes all books `SUSPECT`, each until
-    its next message shows that it was not its own. While the connection is down, books are `STALE`.
+    its next message shows that it was not its own. While its connection is down, a book is `STALE`.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
-        self._connected = True
+        self._down: set[int] = set()  # the legs that are not connected
 
     def __repr__(self) -> str:
         return f"<BookShelf {len(self._kept)} books>"
@@ -69,7 +70,7 @@ class BookShelf:
                 case Gap():
                     self._gap(event)
                 case FeedStateChanged():
-                    self._moved(event.new)
+                    self._moved(event.leg, event.new)
                 case TrustChanged():
                     kept = self._kept.get(event.symbol)
                     if kept is not None and kept.whole:
@@ -91,7 +92,7 @@ class BookShelf:
             symbol=symbol,
             bids=bids,
             asks=asks,
-            trust=kept.trust if self._connected else Trust.STALE,
+            trust=Trust.STALE if kept.leg in self._down else kept.trust,
             sequence=last.sequence,
             venue_time_ns=last.venue_time_ns,
             recv_ns=last.recv_ns,
@@ -111,6 +112,7 @@ class BookShelf:
             return
         self._kept[event.symbol] = kept
         kept.last, kept.trust, kept.whole = event, event.trust, event.trust in _FIT
+        kept.leg = event.leg
 
     def _delta(self, event: BookDelta) -> None:
         kept = self._kept.get(event.symbol)
@@ -136,17 +138,23 @@ class BookShelf:
             if gap.of_book and kept is not None:
                 self._broken(kept)
             return
-        for kept in self._kept.values():
+        for kept in self._of_leg(gap.leg):
             if gap.of_book:
                 self._broken(kept)
             else:
                 kept.trust = Trust.SUSPECT
 
-    def _moved(self, state: ConnectionState) -> None:
-        self._connected = state is ConnectionState.CONNECTED
-        if not self._connected:
-            for kept in self._kept.values():
-                self._broken(kept)  # the next connection begins with a snapshot
+    def _moved(self, leg: int, state: ConnectionState) -> None:
+        if state is ConnectionState.CONNECTED:
+            self._down.discard(leg)
+            return
+        self._down.add(leg)
+        for kept in self._of_leg(leg):
+            self._broken(kept)  # the next connection begins with a snapshot
+
+    def _of_leg(self, leg: int | None) -> list[_Kept]:
+        """The books that come on that connection; all, where it is not known."""
+        return [kept for kept in self._kept.values() if leg is None or kept.leg == leg]
 
     def _broken(self, kept: _Kept) -> None:
         kept.whole, kept.trust = False, Trust.SUSPECT

@@ -87,8 +87,17 @@ class SubscriptionBook:
         self._tries.clear()
         self._next_request = -math.inf
 
-    def due(self, now: float) -> Request | None:
-        """What to ask for at `now`, or `None`; it is then taken as asked."""
+    @property
+    def unasked(self) -> bool:
+        """Whether something that is wanted was not asked for yet on this connection."""
+        return None in self._wanted.values()
+
+    def due(self, now: float, *, at_most: int | None = None) -> Request | None:
+        """What to ask for at `now`, or `None`; it is then taken as asked.
+
+        With `at_most`, a request names no more, and what has to end goes before what is new, so
+        that a venue that counts never has too many.
+        """
         if now < self._next_request:
             return None
         subscribe = tuple(
@@ -101,12 +110,23 @@ class SubscriptionBook:
         )
         if not (subscribe or unsubscribe):
             return None
+        if at_most is not None:
+            subscribe = subscribe[:at_most] if len(unsubscribe) <= at_most else ()
+            unsubscribe = unsubscribe[:at_most]
         self._wanted.update(dict.fromkeys(subscribe, now))
         self._unwanted.update(dict.fromkeys(unsubscribe, now))
         self._asked.update(subscribe)
         self._tries.update((*subscribe, *unsubscribe))
         self._next_request = now + self.pace_s
         return Request(subscribe, unsubscribe)
+
+    def sent(self, request: Request, *, asked_at: float, now: float) -> None:
+        """All of `request`, due at `asked_at`, has gone out: its answers are awaited from now."""
+        for waiting, those in (
+            (self._wanted, request.subscribe),
+            (self._unwanted, request.unsubscribe),
+        ):
+            waiting.update((s, now) for s in those if waiting.get(s) == asked_at)
 
     def wake_at(self) -> float:
         """When something will be due; `math.inf` if nothing will."""

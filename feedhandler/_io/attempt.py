@@ -27,7 +27,8 @@ Headers = list[tuple[str, str]]
 class Attempt:
     """A connection from the breaker's permit to its end; `over` is set when nothing of it is left.
 
-    The permit is the attempt's until a success or a failure was told to the breaker.
+    The permit is the attempt's until a success or a failure was told to the breaker. `admit` waits
+    until the venue's pace allows one more; that is before anything else, and can't fail.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Attempt:
         *,
         breaker: CircuitBreaker | None,
         headers: Callable[[], Awaitable[Headers]],
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._make = make
+        self._admit = admit
         self._breaker = breaker
         self._headers = headers
         self.connection: Connection | None = None
@@ -52,6 +55,8 @@ class Attempt:
         """
         breaker = self._breaker
         try:
+            if self._admit is not None:
+                await self._admit()
             if breaker is not None:
                 self.permit = breaker.acquire(now=trio.current_time())
             headers = await self._headers()

@@ -14,9 +14,11 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import trio
 from attrs import field, frozen
 
+from feedhandler._core.allowance import message_bucket
 from feedhandler._core.liveness import Liveness
 from feedhandler._core.redaction import redact_url
 from feedhandler._io.outbox import Outbox
+from feedhandler._io.pacer import Pacer
 from feedhandler._io.wire import Wire
 from feedhandler.abc import Clock, Dialer, DialTarget
 from feedhandler.config import ConnectionConfig, check_url
@@ -27,10 +29,12 @@ from feedhandler.errors import (
     FeedError,
     HandshakeTimeout,
 )
+from feedhandler.traits import KeepAlive, VenueTraits
 
 __all__ = ["Batch", "Connection", "Endpoint", "Sink"]
 
 _AHEAD_BYTES = 262_144  # that are read while the consumer is full
+_NO_TRAITS = VenueTraits()
 
 Headers = Sequence[tuple[str, str]]
 
@@ -126,6 +130,9 @@ class Connection:
 
     `run()` ends when the connection does. Whatever ends it, a failure, a deadline or a call of
     `force()`, records its reason and cancels one scope; nothing is raised through the nursery.
+
+    What the venue's `traits` ask for is done here: no more messages a second than it takes,
+    whoever sends them, its keep-alive, and an end to a silence that it never keeps.
     """
 
     def __init__(
@@ -139,6 +146,7 @@ class Connection:
         outbox: Outbox,
         sink: Sink,
         companions: Sequence[Callable[[Connection], Awaitable[None]]] = (),
+        traits: VenueTraits = _NO_TRAITS,
     ) -> None:
         self.endpoint = endpoint
         self.epoch = epoch
@@ -152,6 +160,9 @@ class Connection:
         self._error: ConnectionFailed | None = None
         self._close_requested = trio.Event()
         self._wire: Wire | None = None
+        self._traits = traits
+        bucket = message_bucket(traits.limits)
+        self._pacer = None if bucket is None else Pacer(bucket)
         self._liveness = Liveness(config, now=trio.current_time())
         self._announced = trio.Event()
         self._ahead: deque[Batch] = deque()
@@ -190,12 +201,14 @@ class Connection:
         self.close()
 
     async def send(self, message: str | bytes) -> None:
-        """Write one message. To be called by companions only: being cancelled breaks the stream.
+        """Write one message, when it is its turn by the venue's limit.
 
-        Raises `ConnectionLost`.
+        To be called by companions only: being cancelled breaks the stream. Raises `ConnectionLost`.
         """
         if self._wire is None:
             raise ConnectionLost("the connection is not open")
+        if self._pacer is not None:
+            await self._pacer.turn()
         await self._wire.send(message)
 
     async def run(self, opened: Callable[[], None], *, headers: Headers = ()) -> None:
@@ -256,13 +269,17 @@ class Connection:
                 self.force(HandshakeTimeout(self._config.connect_timeout_s))
                 await trio.sleep_forever()
             self.opened_at = trio.current_time()
-            self._liveness = Liveness(self._config, now=self.opened_at)
+            self._liveness = Liveness(
+                self._config, now=self.opened_at, silence_s=self._traits.silence_s
+            )
             if not self._close_requested.is_set():
                 opened()
                 self._announced.set()
-                nursery.start_soon(self._guard, self._outbox.write_all, wire.send)
+                nursery.start_soon(self._guard, self._outbox.write_all, self.send)
                 nursery.start_soon(self._watch, wire, nursery)
                 nursery.start_soon(self._hand_over)
+                if self._traits.keep_alive is not None:
+                    nursery.start_soon(self._guard, self._keep_alive, self._traits.keep_alive)
                 for companion in self._companions:
                     nursery.start_soon(self._guard, companion, self)
             await self._close_requested.wait()
@@ -287,7 +304,17 @@ class Connection:
             # What broke the wire is known to the reader, and better.
             self.force((self._wire and self._wire.error) or error)
 
+    async def _keep_alive(self, dialect: KeepAlive) -> None:
+        """Say what the venue wants to hear, at its interval, also while nobody reads."""
+        due = self.opened_at
+        while True:
+            # Its turn may come late; the next one is not late for that, nor are many sent at once.
+            due = max(due + dialect.every_s, trio.current_time())
+            await trio.sleep_until(due)
+            await self.send(dialect.message)
+
     def _deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
+        self._liveness.message()
         batch = Batch(messages, size, recv_ns, self.epoch)
         if self._announced.is_set() and not self._ahead and not self._sink.full:
             self._post(batch)

@@ -75,18 +75,23 @@ class SnapshotDesk:
         self._busy.discard(subscription)
 
     async def run(self, epoch: int) -> None:
-        """Fetch what is asked for until cancelled: for as long as connection `epoch` lives."""
-        self._wanted.clear()
-        self._busy.clear()
-        async with trio.open_nursery() as nursery:
-            while True:
-                while self._wanted and len(nursery.child_tasks) < _AT_ONCE:
-                    subscription = next(iter(self._wanted))
-                    del self._wanted[subscription]
-                    self._busy.add(subscription)
-                    nursery.start_soon(self._fetch, subscription, epoch)
-                changed = self._changed
-                await changed.wait()
+        """Fetch what is asked for until cancelled: for as long as connection `epoch` lives.
+
+        What was asked for just before is fetched too; what is open at the end is forgotten.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    while self._wanted and len(nursery.child_tasks) < _AT_ONCE:
+                        subscription = next(iter(self._wanted))
+                        del self._wanted[subscription]
+                        self._busy.add(subscription)
+                        nursery.start_soon(self._fetch, subscription, epoch)
+                    changed = self._changed
+                    await changed.wait()
+        finally:
+            self._wanted.clear()
+            self._busy.clear()
 
     async def _fetch(self, subscription: Subscription, epoch: int) -> None:
         answer: HttpResponse | FetchFailed

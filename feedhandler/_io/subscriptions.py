@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import trio
 from attrs import frozen
 
+from feedhandler._core.allowance import traits_of
 from feedhandler._core.ladder import ResyncLadder
 from feedhandler._core.rhythm import Rhythm
 from feedhandler._core.subscriptions import Request, SubscriptionBook
@@ -42,6 +43,14 @@ class FeedSubscriptions:
     pending: frozenset[Subscription]
     confirmed: frozenset[Subscription]
 
+    def merged(self, other: FeedSubscriptions) -> FeedSubscriptions:
+        """Those of two connections together."""
+        return FeedSubscriptions(
+            self.wanted | other.wanted,
+            self.pending | other.pending,
+            self.confirmed | other.confirmed,
+        )
+
 
 class SubscriptionKeeper:
     """Asks the venue for what its book says is due; `keep()` runs beside each connection.
@@ -75,6 +84,8 @@ class SubscriptionKeeper:
         self._config = config
         self._book = SubscriptionBook(config.ack_deadline_s, config.subscribe_pace_s)
         self._book.want(wanted)
+        self._per_message = traits_of(venue).limits.per_message
+        self._sending = self._all_sent = False
         self._changed = trio.Event()
         # of a symbol's book, or of its other data
         self._rhythm: Rhythm[tuple[str, bool]] = Rhythm(
@@ -88,6 +99,10 @@ class SubscriptionKeeper:
     def snapshot(self) -> FeedSubscriptions:
         book = self._book
         return FeedSubscriptions(book.wanted, book.pending, book.confirmed)
+
+    @property
+    def wanted(self) -> frozenset[Subscription]:
+        return self._book.wanted
 
     def streams(self) -> list[tuple[str, bool]]:
         """The symbols that are wanted, and whether it is their books, each once, in order."""
@@ -106,6 +121,11 @@ class SubscriptionKeeper:
     def symbols(self) -> list[str]:
         """Those of which other data than books is wanted, each once, in order."""
         return [symbol for symbol, of_book in self.streams() if not of_book]
+
+    @property
+    def asking(self) -> bool:
+        """Whether not all was asked for once on this connection: the pace may make that long."""
+        return self._book.unasked or (self._sending and not self._all_sent)
 
     def fork(self, session: Session, desk: SnapshotDesk | None) -> SubscriptionKeeper:
         """One for a second connection, which wants the same, has asked for nothing, and gives no
@@ -132,6 +152,7 @@ class SubscriptionKeeper:
     def reset(self, session: Session) -> None:
         """A new connection: nothing was asked for on it, and nothing is silent yet."""
         self._session = session
+        self._all_sent = False
         self._ladder.reset()
         self._book.reset()
         self._rhythm.reset()
@@ -208,15 +229,28 @@ class SubscriptionKeeper:
         while True:
             now = trio.current_time()
             wake_at = min(self._ask_stale_again(now), self._ask_broken_again(now))
-            request = self._book.due(now)
+            request = self._book.due(now, at_most=self._per_message)
             if request is not None:
-                self._ladder.asked(filter(self.is_book, request.subscribe), now=now)
-                for message in self._messages(request):
-                    await connection.send(message)
+                await self._send(connection, request, now)
                 continue
             changed = self._changed
             with trio.move_on_at(min(self._book.wake_at(), wake_at)):
                 await changed.wait()
+
+    async def _send(self, connection: Connection, request: Request, now: float) -> None:
+        """Send what asks for `request`, at the connection's pace."""
+        self._ladder.asked(filter(self.is_book, request.subscribe), now=now)
+        self._sending = True
+        try:
+            for message in self._messages(request):
+                await connection.send(message)
+        finally:
+            self._sending = False
+        self._all_sent = self._all_sent or not self._book.unasked
+        sent_at = trio.current_time()
+        if sent_at > now:
+            self._book.sent(request, asked_at=now, now=sent_at)
+            self._ladder.sent(request.subscribe, asked_at=now, now=sent_at)
 
     def _messages(self, request: Request) -> Sequence[str | bytes]:
         session = self._session
@@ -328,6 +362,6 @@ def check_subscriptions(
                 f"{venue.name} needs the list of its instruments first: "
                 "`venue = await load_instruments(venue)`"
             )
-        for symbol in wanted:
+        for symbol in wanted if len(venue.instruments) else ():
             venue.instruments.by_symbol(str(symbol))
     return [Subscription(c, str(s)) for c in channels or known[:1] for s in wanted]

@@ -188,6 +188,8 @@ class Successor:
         while not await self._within(
             _ACK_DEADLINES * self._config.ack_deadline_s, self._is_subscribed
         ):
+            if self.keeper.asking:
+                continue
             if not self._feed.full:
                 limit = _ACK_DEADLINES * self._config.ack_deadline_s
                 raise StaleConnection("confirmations of the subscriptions", limit)

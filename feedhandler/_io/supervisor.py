@@ -13,6 +13,7 @@ from random import Random
 import trio
 from attrs import evolve
 
+from feedhandler._core.allowance import planned_life
 from feedhandler._core.backoff import GiveUp, ReconnectionState
 from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.failure import FailurePolicy
@@ -31,8 +32,11 @@ from feedhandler.errors import (
     ForcedDisconnect,
     MalformedBurst,
 )
+from feedhandler.traits import VenueTraits
 
 __all__ = ["Supervisor"]
+
+_NO_TRAITS = VenueTraits()
 
 
 class Supervisor:
@@ -41,6 +45,7 @@ class Supervisor:
     The state machine is its only state that others see. `on_transition` is called at each step,
     synchronously, so nobody can miss one. With `overlap`, which gives where a second connection
     delivers until it takes over, a planned change makes the new connection before the old one goes.
+    `traits` are the venue's; `admit` waits until one more connection may be made to it.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class Supervisor:
         outbox: Callable[[], Outbox],
         companions: Sequence[Callable[[Connection], Awaitable[None]]] = (),
         overlap: Overlapping | None = None,
+        traits: VenueTraits = _NO_TRAITS,
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.breaker = breaker
@@ -79,6 +86,8 @@ class Supervisor:
         self._outbox = outbox
         self._companions = (*companions, self._age)
         self._overlap = overlap
+        self._traits = traits
+        self._admit = admit
         self._machine = StateMachine()
         self._live: Attempt | None = None
         self._retired: Attempt | None = None
@@ -285,9 +294,15 @@ class Supervisor:
                 outbox=outbox,
                 sink=sink,
                 companions=companions,
+                traits=self._traits,
             )
 
-        return Attempt(connection, breaker=self.breaker, headers=self._credentials.headers)
+        return Attempt(
+            connection,
+            breaker=self.breaker,
+            headers=self._credentials.headers,
+            admit=self._admit,
+        )
 
     async def _live_on(self, attempt: Attempt) -> None:
         error: FeedError | None = None
@@ -380,7 +395,7 @@ class Supervisor:
     async def _age(self, connection: Connection) -> None:
         """A connection proves itself by living, and has a planned end where one is set."""
         stable_at = self.reconnection.stable_at
-        lifetime = self._config.max_lifetime_s
+        lifetime = planned_life(self._config.max_lifetime_s, self._traits.max_lifetime_s, self._rng)
         expires_at = math.inf if lifetime is None else connection.opened_at + lifetime
         if stable_at is not None and stable_at <= expires_at:
             await trio.sleep_until(stable_at)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from feedhandler._core.coverage import Coverage
-from feedhandler._io.feed import Feed
+from feedhandler._io.legs import Feed
 from feedhandler.errors import DecodeError
 from feedhandler.model import (
     BookDelta,

@@ -8,12 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
+import attrs
 import trio
 from attrs import define, field
 from rich.progress import Progress
 
-from feedhandler._io.feed import Feed
+from feedhandler._io.legs import Feed
+from feedhandler.abc import ListedVenue
 from feedhandler.cli.board import Output, describe
 from feedhandler.config import FeedConfig
 from feedhandler.handler import open_feed
@@ -63,6 +66,9 @@ async def replay(
         # One that the mock has no language for is told of by name, where it is known at all.
         known = server.mock.dialect.name == recording.venue
         venue = server.venue() if known else venue_by_name(recording.venue, url=server.url)
+        if not known and isinstance(venue, ListedVenue):
+            # Nothing of a replay goes out to the venue itself.
+            venue = attrs.evolve(cast(Any, venue), fetch=server.fetch)
         channels = [channel for channel in recording.subscribed if channel in venue.channels]
         started = time.perf_counter()
         async with open_feed(

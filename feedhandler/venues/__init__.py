@@ -1,14 +1,25 @@
-"""The venues, by name. Each is one module and one value; none knows another."""
+"""The venues, by name. Each is one value; none knows another."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from feedhandler.abc import Dialer, Venue
 from feedhandler.errors import ConfigError
+from feedhandler.venues.binance import Binance
+from feedhandler.venues.binance_futures import BinanceFutures
+from feedhandler.venues.bitfinex import Bitfinex
+from feedhandler.venues.bitstamp import Bitstamp
+from feedhandler.venues.bybit import Bybit
 from feedhandler.venues.coinbase import Coinbase
+from feedhandler.venues.deribit import Deribit
+from feedhandler.venues.gemini import Gemini
+from feedhandler.venues.kraken import Kraken
+from feedhandler.venues.kraken_v1 import KrakenV1
+from feedhandler.venues.okx import OKX
 from feedhandler.venues.price import PriceVenue
 
 __all__ = ["VENUES", "venue_by_name"]
@@ -23,12 +34,33 @@ def _price(url: str | None, dial: Dialer | None) -> Venue:
     return PriceVenue(url, dial=dial)
 
 
-def _coinbase(url: str | None, dial: Dialer | None) -> Venue:
-    return Coinbase(dial=dial) if url is None else Coinbase(url, dial=dial)
+def _of(make: Callable[..., Any], **settings: Any) -> Callable[[str | None, Dialer | None], Venue]:
+    """Makes the venue, at its own address unless another is given."""
+
+    def venue(url: str | None, dial: Dialer | None) -> Venue:
+        given = settings if url is None else {**settings, "url": url}
+        made: Venue = make(dial=dial, **given)
+        return made
+
+    return venue
 
 
 VENUES: Mapping[str, Callable[[str | None, Dialer | None], Venue]] = MappingProxyType(
-    {"coinbase": _coinbase, "price": _price}
+    {
+        "binance": _of(Binance),
+        "binance_futures": _of(BinanceFutures),
+        "bitfinex": _of(Bitfinex),
+        "bitstamp": _of(Bitstamp),
+        "bybit": _of(Bybit),
+        "bybit_spot": _of(Bybit, category="spot"),
+        "coinbase": _of(Coinbase),
+        "deribit": _of(Deribit),
+        "gemini": _of(Gemini),
+        "kraken": _of(Kraken),
+        "kraken_v1": _of(KrakenV1),
+        "okx": _of(OKX),
+        "price": _price,
+    }
 )
 
 

@@ -70,6 +70,7 @@ from feedhandler.codec import (
 from feedhandler.config import at_least, valid_url
 from feedhandler.errors import ConfigError, DecodeError
 from feedhandler.model import BookSnapshot, Event, PriceUpdate, Side
+from feedhandler.traits import VenueTraits
 from feedhandler.venues.price_book import BOOK_CHANNEL, BOOK_KINDS, PriceBooks
 
 __all__ = ["PriceVenue"]
@@ -90,7 +91,7 @@ class PriceVenue:
 
     Its channels are ``"price"`` and ``"book"``. A book of more than `book_levels` levels on one
     side is not kept: it stays `SUSPECT`. `compression` and `max_inflated_bytes` are about its
-    binary messages: see this module's text.
+    binary messages: see this module's text. `traits` are those of whoever speaks it at `url`.
 
     ```python
     async with open_feed(PriceVenue(server.url, dial=server.dial), ["BTC-USD"]) as feed: ...
@@ -105,6 +106,7 @@ class PriceVenue:
         default="none", kw_only=True, validator=lambda _, a, value: check_compression(a.name, value)
     )
     max_inflated_bytes: int = field(default=16 * 2**20, kw_only=True, validator=at_least(1))
+    traits: VenueTraits = field(default=VenueTraits(), kw_only=True, repr=False)
 
     @property
     def channels(self) -> Sequence[str]:

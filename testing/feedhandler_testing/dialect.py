@@ -69,9 +69,13 @@ class Means:
     can't act. `numbered_trades`: a trade that is missing, late or there twice can be told by its
     number (or that of its message). `verifiable_books`: the same of its books. `numbered_books`: an
     event of a book has the venue's own number, which `Dialect.book_number()` understands; other
-    books are known by their levels. `per_connection`: its numbers are those of a connection's
-    messages, so what is missing may be of any symbol. `first_stamp` is the first such number,
-    which each message then has as ``stamp``. `time_unit_ns` is how exact its times are.
+    books are known by their levels. `dated_snapshots`: a snapshot says which message of the book it
+    stands for, so that one that is too old can be told. `per_connection`: its numbers are those of
+    a connection's messages, so what is missing may be of any symbol. `first_stamp` is the first
+    such number, which each message then has as ``stamp``. `time_unit_ns` is how exact its times
+    are.
+
+    With `repeats_last` the delta that a snapshot ends with is applied to it once more.
 
     It says ``heartbeat`` every `heartbeat_s`, pings (in WebSocket) every `ping_s`, and ends a
     connection on which the client has sent no message for `idle_s` (`None`: never). Of clients
@@ -82,6 +86,8 @@ class Means:
     numbered_trades: bool = True
     verifiable_books: bool = True
     numbered_books: bool = True
+    dated_snapshots: bool = True
+    repeats_last: bool = False
     per_connection: bool = False
     first_stamp: int | None = None
     time_unit_ns: int = 1
@@ -277,6 +283,7 @@ DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
         "bybit": f"{_VENUES}.bybit:BybitDialect",
+        "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
         "deribit": f"{_VENUES}.deribit:DeribitDialect",
         "okx": f"{_VENUES}.okx:OKXDialect",

@@ -20,7 +20,7 @@ from feedhandler.errors import DecodeError
 from feedhandler.model import Level
 from feedhandler.recording import Record
 from feedhandler_testing.books import MockBook
-from feedhandler_testing.dialect import Dialect
+from feedhandler_testing.dialect import Dialect, PlainDialect
 
 __all__ = ["RecordedBooks"]
 
@@ -64,8 +64,12 @@ class RecordedBooks:
         if image is None:
             return None
         book = MockBook(symbol, _sizes(image.bids), _sizes(image.asks))
-        book.time_ns = image.venue_time_ns or image.recv_ns
+        # Said after all that it holds, as exactly as the dialect can say it.
+        unit = self._dialect.means.time_unit_ns
+        book.time_ns = -(-(image.venue_time_ns or image.recv_ns) // unit) * unit
         book.checksum_of = self._dialect.checksum
+        if isinstance(self._dialect, PlainDialect):
+            return {**book.snapshot(), "sequence": image.sequence}
         return {**book.snapshot(), "raw": image.sequence}
 
 

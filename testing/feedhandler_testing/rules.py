@@ -402,6 +402,7 @@ class NoFalseAlarm(Rule):
         yield f"announced a hole in {symbol}, #{first} to #{last}, and no connection left one"
 
 
+_AGING = ("stale_snapshot-", "rest_stale-")
 # The layers whose faults make no message malformed.
 _SPARING = frozenset({Layer.CONNECTING.value, Layer.BYTES.value, Layer.CLOCK.value})
 
@@ -412,13 +413,14 @@ class BooksTrue(Rule):
     number, in the ten best levels of each side, and no delta is added across a hole.
 
     Where the venue gives nothing to check, no book is told to be verified, and what a fault has
-    done to one can't be told.
+    done to one can't be told; nor that a snapshot is too old, where it does not say what it is of.
     """
 
     reads: ClassVar[tuple[type[Record], ...]] = (Made, BookTold, Fired)
     _made: dict[tuple[str, int], int] = field(factory=dict)
     _books: dict[str, tuple[dict[str, str], dict[str, str]]] = field(factory=dict)
     _last: dict[str, int] = field(factory=dict)
+    _fresh: set[str] = field(factory=set)  # books of which the last that came was a snapshot
     _tainted: bool = False
     _known: set[str] = field(factory=set)
 
@@ -432,6 +434,8 @@ class BooksTrue(Rule):
                 self._tainted = True
             case Fired(layer=layer) if not verifiable and layer not in _SPARING:
                 self._tainted = True
+            case Fired(fault=name) if name.startswith(_AGING):
+                self._tainted |= not self.contract.means.dated_snapshots
             case BookTold(trust="verified") if not verifiable:
                 yield f"{record.symbol} book is told to be verified, and nothing verifies it"
             case BookTold(number=int(number)):
@@ -440,18 +444,27 @@ class BooksTrue(Rule):
                 if not self._tainted:
                     yield f"{record.symbol} book is told {record.trust}, and never was the venue's"
 
+    def _repeats(self, symbol: str, number: int) -> bool:
+        """Whether it is the delta that the snapshot before it has, at a venue that wants it so."""
+        repeats = self.contract.means.repeats_last
+        return repeats and symbol in self._fresh and number == self._last.get(symbol)
+
     def _told(self, record: BookTold, number: int) -> Iterator[str]:
         symbol = record.symbol
         trusted = record.trust in ("verified", "unverifiable")
         if record.whole:
             self._books[symbol] = {}, {}
+            self._fresh.add(symbol)
         elif (
             trusted
             and (self.contract.means.verifiable_books or not self._tainted)
             and number != self._last.get(symbol, number - 1) + 1
+            and not self._repeats(symbol, number)
             and self.contract.means.numbered_books
         ):
             yield f"{symbol} delta #{number} follows #{self._last.get(symbol)}"
+        if not record.whole:
+            self._fresh.discard(symbol)
         sides = self._books.setdefault(symbol, ({}, {}))
         for side, levels in zip(sides, (record.bids, record.asks), strict=True):
             for price, size in (level.split(":") for level in levels):

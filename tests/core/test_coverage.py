@@ -120,3 +120,18 @@ def test_times_add_up_and_are_never_negative(told: list[Event]) -> None:
     assert isinstance(first, BookSnapshot | BookDelta)
     assert sum(coverage.seconds.values()) == 200 - first.recv_ns // SECOND
     assert sum(coverage.messages.values()) == len(told)
+
+
+def test_what_happens_to_one_leg_costs_the_books_of_another_nothing() -> None:
+    ledger = CoverageLedger()
+    lost = evolve(state(1, ConnectionState.RECONNECTING), leg=1)
+    ledger.fold([snapshot(0), evolve(snapshot(0, symbol="B"), leg=1), lost])
+
+    def seconds(symbol: str, trust: Trust, until: int) -> float:
+        return ledger.coverage(until * SECOND)[symbol].seconds[trust]
+
+    assert (seconds("A", Trust.STALE, 3), seconds("B", Trust.STALE, 3)) == (0, 2)
+    ledger.fold([gap(3, symbol=None)])
+    assert (seconds("A", Trust.SUSPECT, 4), seconds("B", Trust.SUSPECT, 4)) == (1, 0)
+    ledger.fold([evolve(gap(4, symbol=None), leg=None)])
+    assert seconds("B", Trust.SUSPECT, 5) == 1, "nobody knows whose it was"

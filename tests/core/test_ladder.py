@@ -72,3 +72,19 @@ def test_a_whole_book_that_is_asked_for_is_not_waited_for() -> None:
     assert ladder.unasked() == [B, A]
     ladder.forget(B)
     assert ladder.unasked() == [A]
+
+
+def test_a_request_that_went_out_slowly_is_waited_for_from_its_end() -> None:
+    ladder = ResyncLadder(5.0)
+    ladder.asked([A, B], now=0.0)
+    ladder.whole(B)
+    ladder.sent([A, B], asked_at=0.0, now=60.0)
+    assert ladder.wake_at() == 65.0
+
+
+def test_what_broke_while_the_request_went_out_is_asked_for_all_the_same() -> None:
+    ladder = ResyncLadder(5.0)
+    ladder.asked([A], now=0.0)
+    ladder.broken(A)
+    ladder.sent([A], asked_at=0.0, now=60.0)
+    assert ladder.unasked() == [A]

@@ -76,3 +76,33 @@ def test_a_burst_is_so_many_within_the_window(times: list[float], burst: bool) -
 def test_after_a_burst_counting_starts_anew() -> None:
     counter = BurstCounter(2, 1.0)
     assert [counter.record(0.0) for _ in range(5)] == [False, True, False, True, False]
+
+
+def test_a_silence_that_the_venue_never_keeps_is_the_end() -> None:
+    config = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=None)
+    liveness = Liveness(config, now=0.0, silence_s=10.0)
+    liveness.frame(4.0)
+    liveness.message()
+    liveness.frame(9.0)  # a ping, say: no message
+    assert liveness.poll(9.0).wake_at == 14.0
+    assert liveness.poll(13.9).failure is None
+    failure = liveness.poll(14.0).failure
+    assert isinstance(failure, StaleConnection)
+    assert (failure.what, failure.limit_s) == ("messages", 10.0)
+
+
+def test_a_users_stricter_limit_comes_before_the_venues_silence() -> None:
+    config = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=None, data_stale_s=3.0)
+    failure = Liveness(config, now=0.0, silence_s=10.0).poll(3.0).failure
+    assert isinstance(failure, StaleConnection)
+    assert failure.what == "data"
+
+
+def test_no_silence_counts_during_a_pause() -> None:
+    config = ConnectionConfig(heartbeat_interval_s=None, frame_stale_s=None)
+    liveness = Liveness(config, now=0.0, silence_s=10.0)
+    liveness.paused(6.0)
+    assert liveness.poll(50.0).failure is None
+    liveness.resumed(100.0)
+    assert liveness.poll(103.9).failure is None
+    assert liveness.poll(104.0).failure is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from attrs import evolve
+
 from feedhandler import (
     BookDelta,
     ConnectionState,
@@ -79,3 +81,26 @@ def test_memory_is_bounded_for_any_number_of_symbols() -> None:
     assert len(gaps) == 4097
     assert sum(gap.missing or 0 for gap in gaps) == 10_000
     assert gaps[-1].symbol is None
+
+
+def test_each_legs_newest_state_is_kept() -> None:
+    losses = Losses()
+    connected = state(ConnectionState.CONNECTED)
+    lost = state(ConnectionState.RECONNECTING)
+    losses.add([connected, evolve(connected, leg=1), evolve(lost, leg=1)], GapReason.OVERFLOW)
+    assert losses.take() == [connected, evolve(lost, leg=1)]
+
+
+def test_a_gap_of_all_symbols_of_one_leg_is_not_made_one_of_another() -> None:
+    losses = Losses()
+    gap = Gap(None, GapReason.MALFORMED, None, None, 1, 1, 1, 1, "v")
+    losses.add([gap, evolve(gap, leg=1), evolve(gap, leg=1)], GapReason.OVERFLOW)
+    told = [(e.leg, e.missing) for e in losses.take() if isinstance(e, Gap)]
+    assert told == [(0, 1), (1, 2)]
+
+
+def test_past_the_bound_a_gap_is_about_every_leg() -> None:
+    losses = Losses()
+    losses.add([price(f"S{n}", n, n) for n in range(5000)], GapReason.OVERFLOW)
+    (rest,) = [e for e in losses.take() if isinstance(e, Gap) and e.symbol is None]
+    assert (rest.leg, rest.missing) == (None, 5000 - 4096)

@@ -160,3 +160,26 @@ def test_the_rest_of_a_batch_may_go_another_way() -> None:
     merged.popleft()
     merged.append(PRICE)  # of another feed
     assert told(reading.shelf())[1] == 3
+
+
+def test_what_happens_to_one_leg_is_of_no_matter_to_the_books_of_another() -> None:
+    shelf = BookShelf()
+    shelf.fold([snapshot(1), evolve(snapshot(1, "B"), leg=1)])
+    shelf.fold([evolve(state(ConnectionState.RECONNECTING), leg=1)])
+    assert told(shelf, "A") == (Trust.VERIFIED, 1, 1)
+    assert told(shelf, "B")[0] is Trust.STALE
+    shelf.fold([evolve(state(ConnectionState.CONNECTED), leg=1)])
+    assert told(shelf, "B")[0] is Trust.SUSPECT, "it begins with a snapshot"
+    shelf.fold([evolve(snapshot(5, "B"), leg=1), evolve(gap(None), leg=0)])
+    assert told(shelf, "A")[0] is Trust.SUSPECT
+    assert told(shelf, "B") == (Trust.VERIFIED, 5, 1)
+    shelf.fold([evolve(gap(None), leg=None)])
+    assert told(shelf, "B")[0] is Trust.SUSPECT, "nobody knows whose it was"
+
+
+def test_a_book_that_moves_to_another_leg_follows_that_one() -> None:
+    shelf = BookShelf()
+    shelf.fold([snapshot(1), state(ConnectionState.CLOSED)])
+    assert told(shelf)[0] is Trust.STALE
+    shelf.fold([evolve(snapshot(2), leg=1)])
+    assert told(shelf) == (Trust.VERIFIED, 2, 1)

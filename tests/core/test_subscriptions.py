@@ -193,3 +193,46 @@ def test_what_the_venue_confirms_unasked_is_ended_when_it_is_unwanted() -> None:
     assert book.due(0.0) is None
     book.unwant([A])
     assert book.due(0.0) == Request((), (A,))
+
+
+def test_a_request_names_no_more_than_the_venue_takes_in_one() -> None:
+    book = SubscriptionBook(5.0)
+    book.want([A, B, C])
+    assert book.unasked
+    assert book.due(0.0, at_most=2) == Request((A, B), ())
+    assert book.unasked
+    assert book.due(0.0, at_most=2) == Request((C,), ())
+    assert not book.unasked
+    assert book.due(0.0, at_most=2) is None
+
+
+def test_what_ends_goes_before_what_is_new() -> None:
+    book = SubscriptionBook(5.0)
+    book.want([A, B])
+    book.due(0.0)
+    book.unwant([A, B])
+    book.want([C])
+    assert book.due(0.0, at_most=1) == Request((), (A,)), "else the venue would count one more"
+    assert book.due(0.0, at_most=1) == Request((C,), (B,))
+
+
+def test_an_answer_is_awaited_from_when_the_request_has_gone_out() -> None:
+    book = SubscriptionBook(5.0)
+    book.want([A, B])
+    request = book.due(0.0)
+    assert request is not None
+    book.confirm([B])
+    book.sent(request, asked_at=0.0, now=100.0)
+    assert book.due(104.9) is None
+    assert book.wake_at() == 105.0
+    assert book.due(105.0) == Request((A,), ())
+
+
+def test_what_was_asked_for_anew_meanwhile_stays_due() -> None:
+    book = SubscriptionBook(5.0)
+    book.want([A])
+    request = book.due(0.0)
+    assert request is not None
+    book.ask_again([A])
+    book.sent(request, asked_at=0.0, now=100.0)
+    assert book.due(100.0) == Request((A,), ())

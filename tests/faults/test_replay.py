@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from feedhandler import (
+    BookDelta,
+    BookSnapshot,
     FeedStateChanged,
     Gap,
     PriceVenue,
@@ -27,6 +30,7 @@ from feedhandler.recording import Record
 from feedhandler_testing import (
     LoadedRecording,
     Messages,
+    MockBook,
     Planted,
     ReplayServer,
     Reset,
@@ -177,6 +181,65 @@ async def test_a_planted_fault_acts_once(
     assert [(gap.from_sequence, gap.to_sequence) for gap in gaps] == holes
     assert planted.acted
     assert planted.index == 2
+
+
+# --- books ---------------------------------------------------------------------------------------
+
+
+def plain_books() -> tuple[LoadedRecording, MockBook]:
+    """Two books, a delta each 0.1 s for 20 s, as they are in the end."""
+    books = [MockBook.drawn(symbol, Random(symbol)) for symbol in ("A", "B")]
+    tenth = 10**8
+    records = [Record(0, "open", 0, "ws://there/"), Record(1, "send", 0, None, "{}")]
+    acked = {"type": "subscribed", "channel": "book", "symbols": ["A", "B"]}
+    records += [received(2, json.dumps(acked))]
+    records += [received(3, json.dumps(book.snapshot())) for book in books]
+    rng = Random(7)
+    for n in range(1, 201):
+        records.append(received(n * tenth, json.dumps(books[n % 2].step(rng))))
+    return LoadedRecording("price", {"book": ["A", "B"]}, tuple(records)), books[0]
+
+
+A_SIZE = r'"delta", "symbol": "A".*?"\d+\.\d+", "\d+\.(\d)'
+
+
+@pytest.mark.parametrize(
+    ("planted", "reason"),
+    [
+        (Planted("drop", where='"delta", "symbol": "A"', nth=9), "sequence"),
+        (Planted("swap", where='"delta", "symbol": "A"', nth=9), "sequence"),
+        (Planted("repeat", where='"delta", "symbol": "A"', nth=9), None),
+        (Planted("flip", where=A_SIZE, nth=9), "checksum"),
+        (Planted("flip", where=r'"delta", "symbol": "A".*"checksum": (\d)', nth=9), "checksum"),
+    ],
+    ids=["drop", "swap", "repeat", "flip a size", "flip a checksum"],
+)
+async def test_a_book_is_mended_from_what_was_recorded_up_to_there(
+    planted: Planted, reason: str | None, autojump_clock: MockClock
+) -> None:
+    recording, final = plain_books()
+    gaps: list[Gap] = []
+    async with (
+        ReplayServer(recording, mutate=planted, speed=1.0, stays=True, fresh_books=True) as server,
+        open_feed(server.venue(), ["A", "B"], channels=["book"]) as feed,
+    ):
+        told: dict[str, list[tuple[Any, str]]] = {"A": [], "B": []}
+        with trio.move_on_after(21):
+            async for event in feed:
+                if isinstance(event, Gap):
+                    gaps.append(event)
+                elif isinstance(event, BookSnapshot | BookDelta):
+                    told[event.symbol].append((event.sequence, event.trust.value))
+        top = feed.book("A")
+    assert planted.acted
+    assert [(gap.symbol, gap.reason.value) for gap in gaps] == ([("A", reason)] if reason else [])
+    assert top is not None
+    assert [(str(p), str(s)) for p, s in top.bids[:10]] == final.bids[:10]
+    assert [(str(p), str(s)) for p, s in top.asks[:10]] == final.asks[:10]
+    assert {trust for _, trust in told["A"] + told["B"]} == {"verified"}
+    # Of the other book nothing is missing; of this one no more than what was lost.
+    assert [number for number, _ in told["B"]] == [*range(101)]
+    assert len(told["A"]) >= 95
 
 
 # --- REST ----------------------------------------------------------------------------------------

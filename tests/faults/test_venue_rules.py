@@ -128,6 +128,15 @@ def test_a_book_that_never_was_the_venues_is_seen_until_a_fault_has_acted() -> N
     assert broken([made(), fired(), wrong], evolve(UNVERIFIABLE, verifiable_books=True))
 
 
+def test_an_old_snapshot_can_be_told_only_where_it_says_what_it_is_of() -> None:
+    aging = Fired(0.0, "stale_snapshot-1", 1, taints=False, delays=False, layer="venue")
+    wrong = told("verified", size="7")
+    undated = Means(numbered_books=False, dated_snapshots=False)
+    assert broken([made(), aging, wrong], undated) == set()
+    assert broken([made(), fired(), wrong], undated) == {"BooksTrue"}
+    assert broken([made(), aging, wrong], Means(numbered_books=False)) == {"BooksTrue"}
+
+
 def test_a_book_without_numbers_is_known_by_its_levels() -> None:
     numbering = Numbering(CoinbaseDialect())
     book = MockBook("A", {"10": "1"}, {"11": "1"})

@@ -78,13 +78,13 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
     header = {"format": "feedhandler-recording", "version": 1, "venue": "price", "subscribed": {}}
     files: dict[str, dict[str, object]] = {
         "newer": {**header, "version": 7},
-        "kraken": {**header, "venue": "kraken"},
+        "nowhere": {**header, "venue": "nowhere"},
         "other": {"format": "pcap"},
         "empty": header,
     }
     for name, document in files.items():
         lines = [json.dumps(document)]
-        if name == "kraken":
+        if name == "nowhere":
             lines.append('{"t":1,"k":"recv","c":0,"text":"{}"}')
         text = "".join(f"{line}\n" for line in lines)
         (folder / f"{name}.zst").write_bytes(zstandard.compress(text.encode()))
@@ -107,7 +107,7 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "odd host to record": (["record", "ws://a..b/", "--out", out], "url='ws://a..b/'"),
         "seconds nan": (["watch", "coinbase", "A", "--seconds", "nan"], "'nan' is not possible"),
         "no messages": (["replay", folder / "empty.zst"], "holds no received message"),
-        "venue without decoder": (["replay", folder / "kraken.zst"], "'kraken': is not known"),
+        "venue without decoder": (["replay", folder / "nowhere.zst"], "'nowhere': is not known"),
         "speed 0": (["replay", folder / "empty.zst", "--speed", "0"], "'0' is not possible; use"),
         "speed nan": (["replay", folder / "empty.zst", "--speed", "nan"], "'nan' is not possible"),
         "unknown venue": (["watch", "coinbse", "A"], "did you mean 'coinbase'"),

@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from feedhandler_testing.checks import finite, positive
 from feedhandler_testing.faults.base import Act, Fault, Later, Layer, Payload
+from feedhandler_testing.prices import is_data
 
 __all__ = ["BackwardTimestamps", "ClockDrift", "ClockJump", "ClockSkew", "EpochTimestamps"]
 
@@ -61,7 +62,7 @@ class BackwardTimestamps(Fault):
     by_s: float = field(default=5.0, validator=positive)
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        if not isinstance(message.get("time"), int):
+        if not (is_data(message) and isinstance(message.get("time"), int)):
             return None
         return [{**message, "time": message["time"] - round(self.by_s * 1e9)}]
 
@@ -73,4 +74,5 @@ class EpochTimestamps(Fault):
     layer: ClassVar[Layer] = Layer.CLOCK
 
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
-        return [{**message, "time": 0}] if isinstance(message.get("time"), int) else None
+        known = is_data(message) and isinstance(message.get("time"), int)
+        return [{**message, "time": 0}] if known else None

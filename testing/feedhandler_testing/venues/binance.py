@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import field, frozen
 
 from feedhandler.abc import HttpResponse, Venue
-from feedhandler.venues import venue_by_name
+from feedhandler.instruments import Instrument, InstrumentKind, Instruments
+from feedhandler.venues.binance import Binance
 from feedhandler_testing.dialect import DialectSession, Listing, Means, UpdateIds, added
 from feedhandler_testing.prices import encode_message
 
@@ -26,12 +27,19 @@ if TYPE_CHECKING:
     from feedhandler_testing.books import MockBook
     from feedhandler_testing.server import MockWebSocketServer
 
-__all__ = ["BinanceSpotDialect"]
+__all__ = [
+    "JSON",
+    "BinanceSpotDialect",
+    "BinanceStreams",
+    "asked_over_rest",
+    "listed",
+    "refused",
+]
 
 _THEIRS = MappingProxyType({"price": "aggTrade", "book": "depth@100ms", "quote": "bookTicker"})
 _OURS = MappingProxyType({"aggTrade": "price", "depth": "book", "bookTicker": "quote"})
 _KINDS = MappingProxyType({"SUBSCRIBE": "subscribe", "UNSUBSCRIBE": "unsubscribe"})
-_JSON = (("Content-Type", "application/json;charset=UTF-8"),)
+JSON = (("Content-Type", "application/json;charset=UTF-8"),)
 _MEANS = Means(
     says=frozenset(
         {
@@ -55,7 +63,7 @@ class BinanceSpotDialect:
         return MappingProxyType({"price": "trades", "book": "book", "quote": "ticker"})
 
     def session(self, listing: Listing) -> DialectSession:
-        return _Session(listing)
+        return BinanceStreams(listing, quote=_quote, update=_update)
 
     def venue_symbol(self, symbol: str) -> str:
         return symbol.replace("-", "").upper()
@@ -67,19 +75,7 @@ class BinanceSpotDialect:
         return None if sequence is None else _ids(symbol).message(sequence)
 
     def rest_request(self, url: str, listing: Listing) -> dict[str, Any] | None:
-        split = urlsplit(url)
-        query = {name: values[0] for name, values in parse_qs(split.query).items()}
-        if split.path == "/api/v3/exchangeInfo":
-            return {"type": "instruments"}
-        if split.path == "/api/v3/depth":
-            limit = query.get("limit", "100")
-            symbol = listing.ours(query.get("symbol", ""))
-            return {
-                "type": "snapshot",
-                "symbol": symbol,
-                "limit": int(limit) if limit.isdecimal() else 100,
-            }
-        return None
+        return asked_over_rest(url, listing, root="/api/v3")
 
     def rest_answer(
         self, request: Mapping[str, Any], message: Mapping[str, Any] | None, listing: Listing
@@ -87,19 +83,57 @@ class BinanceSpotDialect:
         if request["type"] == "instruments":
             symbols = [_instrument(symbol, listing.theirs(symbol)) for symbol in listing.symbols]
             info = {"timezone": "UTC", "rateLimits": [], "exchangeFilters": [], "symbols": symbols}
-            return HttpResponse(200, _JSON, json.dumps(info).encode())
+            return HttpResponse(200, JSON, json.dumps(info).encode())
         if message is None:
-            return HttpResponse(400, _JSON, b'{"code":-1121,"msg":"Invalid symbol."}')
+            return refused()
         limit = request["limit"]
         depth = {
             "lastUpdateId": _last_of(message),
             "bids": message["bids"][:limit],
             "asks": message["asks"][:limit],
         }
-        return HttpResponse(200, _JSON, encode_message(depth).encode())
+        return HttpResponse(200, JSON, encode_message(depth).encode())
 
     def venue(self, server: MockWebSocketServer, symbols: Sequence[str]) -> Venue:
-        return venue_by_name("binance", url=server.url, dial=server.dial)
+        return Binance(
+            server.url,
+            dial=server.dial,
+            fetch=server.fetch,
+            rest_url=server.rest_url.rstrip("/"),
+            instruments=listed(server.listing, InstrumentKind.SPOT, venue=self.name),
+        )
+
+
+def asked_over_rest(url: str, listing: Listing, *, root: str) -> dict[str, Any] | None:
+    """What is asked for at `url`, below the path `root`."""
+    split = urlsplit(url)
+    query = {name: values[0] for name, values in parse_qs(split.query).items()}
+    if split.path == f"{root}/exchangeInfo":
+        return {"type": "instruments"}
+    if split.path != f"{root}/depth":
+        return None
+    limit = query.get("limit", "100")
+    return {
+        "type": "snapshot",
+        "symbol": listing.ours(query.get("symbol", "")),
+        "limit": int(limit) if limit.isdecimal() else 100,
+    }
+
+
+def refused() -> HttpResponse:
+    """The answer about a symbol that there is not."""
+    return HttpResponse(400, JSON, b'{"code":-1121,"msg":"Invalid symbol."}')
+
+
+def listed(listing: Listing, kind: InstrumentKind, *, venue: str) -> Instruments:
+    """The library's list of what the server lists, whatever a scenario calls it."""
+    return Instruments(
+        [
+            Instrument(s, listing.theirs(s), s.split("-")[0], s.partition("-")[2], kind)
+            for s in listing.symbols
+        ],
+        venue=venue,
+    )
 
 
 def _ids(symbol: str) -> UpdateIds:
@@ -124,9 +158,15 @@ def _instrument(symbol: str, theirs: str) -> dict[str, Any]:
     }
 
 
-class _Session:
-    def __init__(self, listing: Listing) -> None:
+Make = Callable[[Mapping[str, Any], str], dict[str, Any]]
+
+
+class BinanceStreams:
+    """One connection, spot or futures; `quote` and `update` write what is not the same on both."""
+
+    def __init__(self, listing: Listing, *, quote: Make, update: Make) -> None:
         self._listing = listing
+        self._make = {"price": _trade, "quote": quote, "delta": update}
 
     def requests(self, message: str | bytes) -> Sequence[dict[str, Any]]:
         try:
@@ -161,7 +201,7 @@ class _Session:
             return [encode_message({"error": error, "id": message.get("id")})]
         if kind == "reconnect":
             return [encode_message({"e": "serverShutdown", "E": message["time"] // 1_000_000})]
-        make = {"price": _trade, "quote": _quote, "delta": _update}.get(kind)
+        make = self._make.get(kind)
         if make is None:
             return []
         theirs = self._listing.theirs(message["symbol"])

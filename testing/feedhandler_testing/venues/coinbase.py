@@ -37,6 +37,7 @@ _MEANS = Means(
         {"price", "quote", "snapshot", "delta", "subscribed", "unsubscribed", "error", "heartbeat"}
     ),
     numbered_books=False,
+    dated_snapshots=False,
     per_connection=True,
     first_stamp=0,
     time_unit_ns=1_000,

@@ -1,33 +1,30 @@
-"""One feed: a venue's connection, its subscriptions, decoding, and the way to the consumers."""
+"""A feed's leg: one connection at a time, its subscriptions, and the way from bytes to events."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from random import Random
+from typing import Any
 
 import trio
 from attrs import evolve
 
+from feedhandler._core.allowance import traits_of
 from feedhandler._core.announcement import Announcer
 from feedhandler._core.breaker import CircuitBreaker
-from feedhandler._core.coverage import Coverage, CoverageLedger
+from feedhandler._core.coverage import CoverageLedger
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.feed_books import FeedBooks
 from feedhandler._core.fetching import is_final
 from feedhandler._core.liveness import BurstCounter
-from feedhandler._core.reading import BookReading
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
 from feedhandler._core.tape import Tape
 from feedhandler._io.connection import Batch, Connection, Endpoint
 from feedhandler._io.fanout import Subscriber
 from feedhandler._io.outbox import Outbox
 from feedhandler._io.snapshots import Answered, Gate, SnapshotDesk, decode_snapshot
-from feedhandler._io.subscriptions import (
-    FeedSubscriptions,
-    SubscriptionKeeper,
-    check_subscriptions,
-)
+from feedhandler._io.subscriptions import FeedSubscriptions, SubscriptionKeeper
 from feedhandler._io.successor import Successor
 from feedhandler._io.supervisor import Supervisor
 from feedhandler.abc import (
@@ -53,8 +50,7 @@ from feedhandler.abc import (
     Unsubscribed,
     Venue,
 )
-from feedhandler.book import BookTop
-from feedhandler.config import FeedConfig, OverflowPolicy
+from feedhandler.config import FeedConfig
 from feedhandler.errors import (
     DecodeError,
     FailureKind,
@@ -63,42 +59,53 @@ from feedhandler.errors import (
     ForcedDisconnect,
     MalformedBurst,
     SendQueueFull,
-    SlowConsumer,
 )
 from feedhandler.model import (
     BookDelta,
     BookSnapshot,
+    DecodeFailed,
     Event,
+    FeedStateChanged,
     Gap,
     PriceUpdate,
     Quote,
+    SnapshotFailed,
+    SubscriptionFailed,
     Trade,
-    Trust,
+    TrustChanged,
 )
 from feedhandler.observe import Counters, FeedStatistics
 
-__all__ = ["Feed"]
+__all__ = ["Leg"]
 
 _DATA = frozenset({PriceUpdate, Trade, Quote, BookSnapshot, BookDelta})
+# All but those that come for each message.
+_SIGNED = frozenset(
+    {
+        BookSnapshot,
+        DecodeFailed,
+        FeedStateChanged,
+        Gap,
+        SnapshotFailed,
+        SubscriptionFailed,
+        TrustChanged,
+    }
+)
 
 
-class Feed:
-    """A stream of typed events from one venue. Made by `open_feed()` or `FeedHandler.add()`.
+class Leg:
+    """One connection at a time to a venue, with the session and the subscriptions on it.
 
-    ```python
-    async for event in feed: ...          # one by one
-    async for events in feed.batches(): ...  # a list for each read: the fast way
-    ```
-
-    Iterating ends when the feed is closed. It raises `RetriesExhausted`, or the `ConnectionFailed`
-    that cannot be retried, when the feed has given up, and `SlowConsumer` where the overflow
-    policy says so, after what was received before. See `Subscriber` for the rule of checkpoints.
+    Its events go to `subscribers`, who may have those of other legs as well. `admit` waits until
+    one more connection may be made. `on_emptied` is called where the venue's refusals leave
+    nothing that is wanted here.
     """
 
     def __init__(
         self,
         venue: Venue,
         *,
+        number: int,
         endpoint: Endpoint,
         config: FeedConfig,
         policies: Mapping[FailureKind, FailurePolicy],
@@ -106,11 +113,16 @@ class Feed:
         headers: Sequence[tuple[str, str]],
         clock: Clock,
         rng: Random,
-        on_change: Callable[[], None],
         wanted: Sequence[Subscription],
+        subscribers: Sequence[Subscriber],
+        on_emptied: Callable[[Leg], None],
         gate: Gate | None = None,
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.venue = venue
+        self.number = number
+        self.error: FeedError | None = None
+        self.ended = False
         self._config = config
         self._clock = clock
         self._announcer = Announcer(venue.name)
@@ -128,7 +140,6 @@ class Feed:
             give_up=self.reconnect,
             went_stale=self._went_stale,
         )
-        self._coverage = CoverageLedger()
         self._successor: Successor | None = None
         # What has numbers is told apart by those.
         self._tape = None if isinstance(self._session, ResumableSession) else Tape()
@@ -136,19 +147,10 @@ class Feed:
         self._last_recv_ns: int | None = None
         self._burst = BurstCounter(config.decode_burst, config.decode_burst_window_s)
         self._outbox = Outbox(config.connection.send_queue_messages)
-        self._main = Subscriber(
-            limit=config.buffer_events,
-            policy=config.overflow,
-            max_bytes=config.connection.buffer_bytes,
-            on_change=on_change,
-            on_cut=self._cut_off,
-            image=self._books.image,
-        )
-        if self._subscriptions.has_books:
-            self._main.reading = BookReading()
-        self._subscribers = [self._main]
-        self._ended = False
-        self._error: FeedError | None = None
+        self._subscribers = subscribers
+        self._on_emptied = on_emptied
+        self.ledger: CoverageLedger | None = None  # once there are books
+        self._was_refused = False
         self.breaker = CircuitBreaker(config.breaker) if config.breaker is not None else None
         self._supervisor = Supervisor(
             endpoint,
@@ -165,143 +167,57 @@ class Feed:
             outbox=self._new_outbox,
             companions=(self._keep_subscriptions,),
             overlap=self._overlap if config.rollover else None,
+            traits=traits_of(venue),
+            admit=admit,
         )
 
     def __repr__(self) -> str:
-        counters = self._counters
-        return (
-            f"<Feed {self.venue.name} {self.state.name} epoch={self._supervisor.epoch} "
-            f"events={counters.events} gaps={counters.gaps} errors={counters.decode_errors}>"
-        )
+        return f"<Leg {self.number} {self.venue.name} {self.state.name} epoch={self.epoch}>"
 
-    # --- for the consumer ---
-
-    def __aiter__(self) -> Subscriber:
-        return self._main
-
-    async def __anext__(self) -> Event:
-        return await self._main.__anext__()
-
-    def batches(self) -> AsyncIterator[list[Event]]:
-        return self._main.batches()
-
-    @contextlib.contextmanager
-    def subscriber(
-        self, *, overflow: OverflowPolicy = OverflowPolicy.DROP_OLDEST, buffer_events: int = 65_536
-    ) -> Iterator[Subscriber]:
-        """One more consumer, with a bound and a policy of its own, from now to the block's end.
-
-        It begins with a `BookSnapshot` of each order book that is whole.
-
-        While there is one, the feed's own iteration holds nobody up if it has not begun, or takes
-        nothing for 10 s: then its oldest events go, announced.
-        """
-        extra = Subscriber(
-            limit=buffer_events,
-            policy=overflow,
-            max_bytes=self._config.connection.buffer_bytes,
-            image=self._books.image,
-        )
-        if self.state is ConnectionState.CONNECTED and (images := self._book_images()):
-            extra.post(images)
-        if self._ended:
-            extra.close(self._error)
-        self._subscribers.append(extra)
-        self._main.set_optional(True)
-        try:
-            yield extra
-        finally:
-            self._subscribers.remove(extra)
-            self._main.set_optional(len(self._subscribers) > 1)
-            extra.close()
-            if isinstance(self._main.error, SlowConsumer):
-                self._cut_off()
-
-    def book(self, symbol: str, *, depth: int | None = 10) -> BookTop | None:
-        """The order book of `symbol` where this feed's reader is, and how far to trust it.
-
-        It is a frozen copy of the best `depth` levels of each side (`None`: all of them). `None`
-        means that no snapshot was read yet.
-
-        In `async for event in feed`, also where a `FeedHandler` merges feeds one by one, the book
-        is exactly that of the events up to and including the one that is being looked at, whatever
-        has been received since, and whatever the overflow policy has dropped. With `batches()` it
-        is that after the whole batch. The books of a `subscriber()` are its own: see `BookShelf`.
-
-        Its trust is `STALE` while the reader sees no connection, when the book is not subscribed
-        any more, and if its newest message is older than `symbol_stale_s`, where that is set.
-        Raises `ValueError` for a negative depth.
-        """
-        reading = self._main.reading
-        top = reading.shelf().top(symbol, depth=depth) if reading is not None else None
-        if top is None:
-            return None
-        limit = self._config.symbol_stale_s
-        silent = limit is not None and self._clock.time_ns() - top.recv_ns >= limit * 1e9
-        if silent or not self._subscriptions.wants_book(symbol):
-            return evolve(top, trust=Trust.STALE)
-        return top
+    # --- for the feed ---
 
     @property
     def state(self) -> ConnectionState:
         return self._supervisor.state
 
     @property
-    def subscriptions(self) -> FeedSubscriptions:
-        return self._subscriptions.snapshot()
+    def epoch(self) -> int:
+        return self._supervisor.epoch
 
     @property
     def attempt_count(self) -> int:
-        """Failed attempts since the connection last proved itself."""
         return self._supervisor.reconnection.attempt_count
 
     @property
     def current_backoff_s(self) -> float:
-        """The delay that was decided last, in seconds; 0 when none is due."""
         return self._supervisor.reconnection.current_backoff
 
     @property
-    def buffer_events(self) -> int:
-        """How many events may wait, as configured."""
-        return self._config.buffer_events
+    def subscriptions(self) -> FeedSubscriptions:
+        return self._subscriptions.snapshot()
 
     @property
-    def overflow(self) -> OverflowPolicy:
-        """What happens when so many wait, as configured."""
-        return self._config.overflow
+    def wanted(self) -> frozenset[Subscription]:
+        return self._subscriptions.wanted
 
     @property
-    def waiting(self) -> int:
-        """How many events wait for this feed's own iteration; see `FeedConfig.buffer_events`."""
-        return self._main.waiting
+    def has_books(self) -> bool:
+        return self._subscriptions.has_books
+
+    def wants_book(self, symbol: str) -> bool:
+        return self._subscriptions.wants_book(symbol)
 
     def statistics(self) -> FeedStatistics:
         return self._counters.snapshot()
 
-    def coverage(self) -> dict[str, Coverage]:
-        """For each order book that has come: how long, and for how many messages, it could be
-        trusted; of what was received, whatever the reader has read."""
-        return self._coverage.coverage(self._clock.time_ns())
-
-    def subscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
-        """Want these symbols as well; they are asked for at once, and after each reconnect.
-
-        Raises `ConfigError` for an unknown channel or an empty symbol, and then changes nothing.
-        """
-        wanted = check_subscriptions(self.venue, symbols, channels)
+    def want(self, wanted: Sequence[Subscription]) -> None:
+        """Want these as well; they are asked for at once, and after each reconnect."""
         self._subscriptions.want(wanted)
         if self._successor is not None:
             self._successor.keeper.want(wanted)
-        if self._main.reading is None and self._subscriptions.has_books:
-            self._main.reading = BookReading()
 
-    def unsubscribe(self, symbols: Iterable[str], *, channels: Sequence[str] | None = None) -> None:
-        """Want these symbols no longer. Data that is on its way may still arrive.
-
-        Of an order book that has come a `Gap` says that it ends here. Raises `ConfigError` as
-        `subscribe()` does.
-        """
-        ended = check_subscriptions(self.venue, symbols, channels)
+    def unwant(self, ended: Sequence[Subscription]) -> None:
+        """Want these no longer; of an order book that has come a `Gap` says so."""
         had = {symbol for symbol, of_book in self._subscriptions.streams() if of_book}
         self._subscriptions.unwant(ended)
         if self._successor is not None:
@@ -310,32 +226,32 @@ class Feed:
             if symbol in had and not self._subscriptions.wants_book(symbol):
                 self._end_book(symbol)
 
+    def image(self, symbol: str) -> BookSnapshot | None:
+        """The symbol's whole book after all that was received, if it is whole."""
+        image = self._books.image(symbol)
+        return evolve(image, leg=self.number) if image is not None and self.number else image
+
+    def images(self) -> list[Event]:
+        """Every book that is whole and wanted, after all that was received."""
+        symbols = [symbol for symbol, of_book in self._subscriptions.streams() if of_book]
+        return [image for symbol in symbols if (image := self.image(symbol)) is not None]
+
     def reconnect(self, reason: str = "asked for by the application") -> None:
         """Drop the live connection and make a new one, through the back-off."""
         self._supervisor.force(ForcedDisconnect(reason))
-
-    # --- for the handler ---
-
-    @property
-    def main_subscriber(self) -> Subscriber:
-        return self._main
 
     def start(self) -> None:
         """Take the first step; `run()` must follow."""
         self._supervisor.start(ConnectionEvent.CONNECT)
 
     async def run(self) -> None:
-        """Keep the feed alive until it is closed or gives up; then close its subscribers."""
+        """Keep a connection alive until this is closed or gives up, with an `error`."""
         try:
-            self._error = await self._supervisor.run(retry_first=True)
+            self.error = await self._supervisor.run(retry_first=True)
         finally:
-            self._ended = True
-            if self._error is None or self.state is ConnectionState.CLOSING:
+            self.ended = True
+            if self.error is None or self.state is ConnectionState.CLOSING:
                 self._supervisor.closed()
-            if isinstance(self._main.error, SlowConsumer):
-                self._main.error.__cause__ = self._error
-            for subscriber in self._subscribers:
-                subscriber.close(self._error)
 
     def close(self) -> None:
         """Ask for the end: politely, within `close_timeout_s`. `run()` then returns."""
@@ -405,6 +321,8 @@ class Feed:
             self._tape.note(events)
         if self._successor is not None:
             self._successor.nudge()
+        if self._was_refused:
+            self._look_if_emptied()
         return data
 
     def snapshot_answered(
@@ -425,6 +343,7 @@ class Feed:
             if isinstance(error, FetchFailed) and is_final(error):
                 refused = Refused(subscription, str(error))
                 self._subscriptions.refuse(subscription)
+                self._was_refused = True
                 events.append(self._announcer.refused(refused, recv_ns, epoch))
             else:
                 self._subscriptions.snapshot_failed(subscription)
@@ -440,6 +359,7 @@ class Feed:
         self._mark(valid)
         self._subscriptions.saw(events)
         self._publish(self._books.without_steps_back(events))
+        self._look_if_emptied()
 
     @property
     def full(self) -> bool:
@@ -476,6 +396,7 @@ class Feed:
             case Refused():
                 if item.subscription is not None:
                     self._subscriptions.refuse(item.subscription)
+                    self._was_refused = True
                 events.append(self._announcer.refused(item, recv_ns, epoch))
             case Reply():
                 try:
@@ -505,10 +426,17 @@ class Feed:
             return
         counters = self._counters
         counters.events += len(events)
-        if self._main.reading is not None:  # it has books
-            self._coverage.fold(events)
+        if self.number:
+            events = [self._signed(e) if type(e) in _SIGNED else e for e in events]
+        if self.ledger is not None:
+            self.ledger.fold(events)
         for subscriber in self._subscribers:
             subscriber.post(events, size=size)
+
+    def _signed(self, event: Any) -> Event:
+        """A status event or a snapshot, with whose it is."""
+        signed: Event = evolve(event, leg=self.number)
+        return signed
 
     # --- transitions ---
 
@@ -615,17 +543,12 @@ class Feed:
 
     def _end_book(self, symbol: str) -> None:
         last = self._books.last_sequence(symbol)
-        if self._ended or (last is None and self._books.image(symbol) is None):
+        if self.ended or (last is None and self._books.image(symbol) is None):
             return
         self._counters.gaps += 1
         now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
         gap = self._announcer.book_ended(symbol, last, self._last_recv_ns, now_ns, epoch)
         self._publish([gap])
-
-    def _book_images(self) -> list[Event]:
-        """Every book that is whole and wanted, after all that was received."""
-        streams = self._subscriptions.streams()
-        return [*self._books.images(symbol for symbol, of_book in streams if of_book)]
 
     # --- inside ---
 
@@ -649,10 +572,11 @@ class Feed:
         self._decode_plain = session.decode_plain if isinstance(session, BatchSession) else None
         self._books.use(session, behind=behind)
 
-    def _cut_off(self) -> None:
-        """The consumer was too slow, and the policy is to disconnect."""
-        if self._subscribers == [self._main] and not self._ended:
-            self.close()
+    def _look_if_emptied(self) -> None:
+        """After what the venue has refused was told: is anything left to be here for?"""
+        if self._was_refused and not self.wanted:
+            self._on_emptied(self)
+        self._was_refused = False
 
     def _new_outbox(self) -> Outbox:
         # Replies belong to the connection that asked for them.
