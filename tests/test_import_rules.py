@@ -81,6 +81,7 @@ P  venues.bitfinex_market
 P  venues.bitfinex_books
 P  venues.bitfinex_data
 P  venues.bitfinex
+P  venues.bybit_data_wire
 P  venues.bybit_data
 P  venues.bybit_list
 P  venues.bybit

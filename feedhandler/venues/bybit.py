@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from feedhandler._core.fields import SymbolNames, encode
 from feedhandler._core.redaction import redact_url
@@ -81,16 +81,16 @@ class Bybit:
     """
 
     category: Category = field(default="linear", kw_only=True, validator=_check)
-    url: str = field(validator=valid_url, repr=redact_url)
+    url: str = field(
+        default=Factory(lambda self: _URLS.get(self.category, ""), takes_self=True),
+        validator=valid_url,
+        repr=redact_url,
+    )
     name: str = field(default="bybit", kw_only=True)
     dial: Dialer | None = field(default=None, kw_only=True, repr=False)
     fetch: Fetcher | None = field(default=None, kw_only=True, repr=False)
     instruments: Instruments | None = field(default=None, kw_only=True, repr=False)
     depth: int = field(default=200, kw_only=True, validator=_check)
-
-    @url.default
-    def _own_url(self) -> str:
-        return _URLS.get(self.category, "")
 
     def __attrs_post_init__(self) -> None:
         if self.category == "spot" and self.depth == 1:

@@ -1,9 +1,9 @@
 """OKX v5, as a mock server speaks it: trades, bbo-tbt, books with ids and checksums, notices.
 
 Sources, on okx.com/docs-v5: *Overview*, "WebSocket" (one answer for each argument, with the
-request's `id`; `ping` and `pong` as text; notice 64008) and *Order Book Trading*, "WS / Order book
-channel" (`seqId`, `prevSeqId`, which is -1 of a snapshot; the checksum), "WS / Trades channel".
-The checksum is sent, as it was before 2026-06-23.
+request's `id`; `ping` and `pong` as text, at least each 30 s; notice 64008) and *Order Book
+Trading*, "WS / Order book channel" (`seqId`, `prevSeqId`, which is -1 of a snapshot; the checksum),
+"WS / Trades channel". The checksum is sent, as it was before 2026-06-23.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _MEANS = Means(
     ),
     numbered_trades=False,
     time_unit_ns=1_000_000,
+    idle_s=30.0,
     split_requests=True,
 )  # fmt: skip
 
