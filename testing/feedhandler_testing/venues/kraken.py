@@ -2,7 +2,7 @@
 
 Sources, on docs.kraken.com: "Spot WebSocket v2" (*Book*, *Trade*, *Ticker*, *Heartbeat*; one
 acknowledgement or refusal for each symbol, which repeats `req_id`), the guide *Book checksum (v2)*,
-and *Get Tradable Asset Pairs*, which has the names of v1. Numbers have all decimals of their pair.
+and *Get Tradable Asset Pairs*, which has the names of v1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ __all__ = ["KrakenDialect"]
 
 _THEIRS = MappingProxyType({"price": "trade", "book": "book", "quote": "ticker"})
 _OURS = MappingProxyType({theirs: ours for ours, theirs in _THEIRS.items()})
-_PRICE, _SIZE = 2, 8  # decimals
+# Decimals that the list names. The kit's rules know a book by the digits that were sent, so none are
+# added; with more here, the library would.
+_PRICE, _SIZE = 0, 0
 _MEANS = Means(
     says=frozenset(
         {
