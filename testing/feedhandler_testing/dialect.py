@@ -286,6 +286,8 @@ DIALECTS: Mapping[str, str] = MappingProxyType(
         "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
         "deribit": f"{_VENUES}.deribit:DeribitDialect",
+        "kraken": f"{_VENUES}.kraken:KrakenDialect",
+        "kraken_v1": f"{_VENUES}.kraken_v1:KrakenV1Dialect",
         "okx": f"{_VENUES}.okx:OKXDialect",
         "price": "feedhandler_testing.dialect:PlainDialect",
     }
