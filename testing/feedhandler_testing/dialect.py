@@ -282,10 +282,12 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
+        "bitstamp": f"{_VENUES}.bitstamp:BitstampDialect",
         "bybit": f"{_VENUES}.bybit:BybitDialect",
         "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
         "deribit": f"{_VENUES}.deribit:DeribitDialect",
+        "gemini": f"{_VENUES}.gemini:GeminiDialect",
         "kraken": f"{_VENUES}.kraken:KrakenDialect",
         "kraken_v1": f"{_VENUES}.kraken_v1:KrakenV1Dialect",
         "okx": f"{_VENUES}.okx:OKXDialect",
