@@ -49,7 +49,7 @@ from feedhandler.venues.bitfinex_market import (
     check_depth,
     instrument_of,
     parse_lists,
-)
+)  # fmt: skip
 
 __all__ = ["Bitfinex"]
 
@@ -120,16 +120,12 @@ class BitfinexSession:
     def book_image(self, symbol: str) -> BookSnapshot | None:
         return self._data.books.image(symbol)
 
-    # --- asking ---
-
     def requests(
         self, *, subscribe: Sequence[Subscription] = (), unsubscribe: Sequence[Subscription] = ()
     ) -> list[str]:
         numbers = {subscription: number for number, subscription in self._channels.items()}
-        messages: list[str] = []
-        if not self._greeted:
-            self._greeted = True
-            messages.append(_encode({"event": "conf", "flags": ASKED}))
+        messages = [] if self._greeted else [_encode({"event": "conf", "flags": ASKED})]
+        self._greeted = True
         for subscription in (*unsubscribe, *subscribe):
             number = numbers.get(subscription)
             if number is not None:
@@ -167,8 +163,6 @@ class BitfinexSession:
         named = instrument_of(theirs[1:])
         return None if named is None else named.symbol
 
-    # --- answers ---
-
     def decode(
         self, message: str | bytes, *, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
@@ -181,8 +175,7 @@ class BitfinexSession:
             return self._data.take(document, message, recv_ns=recv_ns, epoch=epoch)
         if not isinstance(document, dict):
             raise DecodeError(self._venue, message, [("$", "expected a list or an object")])
-        event = document.get("event")
-        match event:
+        match event := document.get("event"):
             case "subscribed":
                 return self._subscribed(document, message)
             case "unsubscribed":
@@ -215,7 +208,7 @@ class BitfinexSession:
         if symbol is None or channel not in _CHANNELS or document.get("prec", "P0") != "P0":
             return [Ignored(f"subscription to {channel} of {document.get('symbol')}"[:80])]
         subscription = Subscription(str(channel), symbol)
-        self._channels[number] = subscription
+        self._data.begin(number, subscription)
         self._again.discard(number)
         if subscription in self._unwanted:
             self._unwanted.discard(subscription)
@@ -224,7 +217,7 @@ class BitfinexSession:
 
     def _ended(self, document: dict[str, Any]) -> Sequence[Control]:
         number = document.get("chanId")
-        subscription = self._channels.pop(number, None) if type(number) is int else None
+        subscription = self._data.begin(number, None) if type(number) is int else None
         if subscription is None or number in self._again:
             self._again.discard(number if type(number) is int else 0)
             return [Ignored("end of what begins anew, or is not known")]

@@ -30,8 +30,8 @@ __all__ = ["KrakenDialect"]
 
 _THEIRS = MappingProxyType({"price": "trade", "book": "book", "quote": "ticker"})
 _OURS = MappingProxyType({theirs: ours for ours, theirs in _THEIRS.items()})
-# Decimals that the list names. The kit's rules know a book by the digits that were sent, so none are
-# added; with more here, the library would.
+# Decimals that the list names. The kit's rules know a book by the digits that were sent, so none
+# are added; with more here, the library would.
 _PRICE, _SIZE = 0, 0
 _MEANS = Means(
     says=frozenset(
