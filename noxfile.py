@@ -217,6 +217,9 @@ def bench(session: nox.Session) -> None:
     _install_wheel(session, "cli,recording,rest,testing", *_group("bench"))
     session.run("python", "benchmarks/run.py", *session.posargs)
     session.run("python", "benchmarks/scale.py")
+    session.run("python", "benchmarks/books.py")
+    wheel = str(_built_wheel(session))
+    session.run("python", "benchmarks/cryptofeed_peer.py", "--wheel", wheel)
 
 
 @nox.session

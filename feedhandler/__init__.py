@@ -85,6 +85,7 @@ from feedhandler.listing import load_instruments
 from feedhandler.model import (
     BookDelta,
     BookSnapshot,
+    CountedLevel,
     DataEvent,
     DecodeFailed,
     Event,
@@ -139,6 +140,7 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRefused",
     "ConnectionState",
+    "CountedLevel",
     "Coverage",
     "CoverageLedger",
     "CrossedBook",

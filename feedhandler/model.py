@@ -23,6 +23,7 @@ from feedhandler.errors import DecodeError, FailureKind, FetchFailed, Subscripti
 __all__ = [
     "BookDelta",
     "BookSnapshot",
+    "CountedLevel",
     "DataEvent",
     "DecodeFailed",
     "Event",
@@ -133,6 +134,14 @@ class Level(NamedTuple("_Level", [("price", Decimal), ("size", Decimal)])):
     """A price of the order book, and the size that waits there; in a delta, 0 ends the level."""
 
     # Made by the function, so that tools can resolve the fields' types in this module.
+    __slots__ = ()
+
+
+class CountedLevel(
+    NamedTuple("_CountedLevel", [("price", Decimal), ("count", int), ("size", Decimal)])
+):
+    """A level of the order book with its `count` of orders; in a delta, a count of 0 ends it."""
+
     __slots__ = ()
 
 

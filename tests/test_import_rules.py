@@ -57,7 +57,19 @@ P  instruments
 P  _core.fields
 P  venues.price_book
 P  venues.price
+P  venues.coinbase_data
+P  venues.coinbase_book
+P  venues.coinbase_products
+P  venues.coinbase_session
 P  venues.coinbase
+P  venues.bitstamp_data
+P  venues.bitstamp_markets
+P  venues.bitstamp_session
+P  venues.bitstamp
+P  venues.gemini_data
+P  venues.gemini_symbols
+P  venues.gemini_session
+P  venues.gemini
 P  venues.kraken_market
 P  venues.kraken_pairs
 P  venues.kraken_wire
@@ -69,6 +81,7 @@ P  venues.bitfinex_market
 P  venues.bitfinex_books
 P  venues.bitfinex_data
 P  venues.bitfinex
+P  venues.bybit_data_wire
 P  venues.bybit_data
 P  venues.bybit_list
 P  venues.bybit
@@ -81,6 +94,8 @@ P  venues.deribit_data
 P  venues.deribit_list
 P  venues.deribit
 P  venues.binance_listing
+P  venues.binance_requests
+P  venues.binance_messages
 P  venues.binance_wire
 P  venues.binance_session
 P  venues.binance
@@ -110,6 +125,7 @@ S  _io.successor
 S  _io.leg
 S  _io.legs
 S  recording
+S  recorder
 S  client
 S  circuit
 S  listing

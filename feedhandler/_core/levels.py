@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from itertools import pairwise
-from operator import gt, itemgetter, lt
+from functools import partial
+from itertools import islice, pairwise
+from operator import ge, gt, itemgetter, le, lt
+from typing import cast
 
 from feedhandler.codec import MAX_AMOUNT, MIN_AMOUNT, check_amount
 from feedhandler.model import Level
 
-__all__ = ["book_side", "in_order", "strict_side"]
+__all__ = ["are_written_right", "book_side", "in_order", "strict_side", "text_side"]
 
 _price = itemgetter(0)
+# A level of a pair, without the call of a Python function: a snapshot has tens of thousands.
+_level_of = cast("Callable[[tuple[Decimal, Decimal]], Level]", partial(tuple.__new__, Level))
 
 
 def in_order(levels: Sequence[Level], *, down: bool, repeats: bool = False) -> tuple[Level, ...]:
@@ -63,6 +67,47 @@ def book_side(
         return ordered
     except (ArithmeticError, ValueError):
         return None
+
+
+def are_written_right(text: str) -> bool:
+    """Whether amounts, joined to `text`, are written in no way that only Python takes for a number.
+
+    Those are underscores, surrounding white space and digits of other scripts. What else is no
+    amount, `Decimal` and the comparison with the limits refuse.
+    """
+    return text.isascii() and "_" not in text and " " not in text and text.isprintable()
+
+
+def text_side(
+    prices: Sequence[str], sizes: Sequence[str], *, down: bool, delta: bool, repeats: bool = False
+) -> tuple[Level, ...] | None:
+    """As `book_side()`, of amounts that are still text: for venues whose keys hold underscores.
+
+    `prices` and `sizes` are equally many.
+    """
+    if not prices:
+        return ()
+    if not are_written_right("".join(prices) + "".join(sizes)):
+        return None
+    low, high = MIN_AMOUNT, MAX_AMOUNT
+    try:
+        if len(prices) == 1:  # as most deltas of most venues
+            price, size = Decimal(prices[0]), Decimal(sizes[0])
+            if low <= price <= high and (low <= size <= high or (delta and not size)):
+                return (_level_of((price, size)),)
+            return None
+        exact, waiting = list(map(Decimal, prices)), list(map(Decimal, sizes))
+        smallest = min(waiting)
+        if not (low <= min(exact) and max(exact) <= high and max(waiting) <= high):
+            return None
+        if smallest < low and not (delta and low <= min(filter(None, waiting), default=low)):
+            return None
+        levels = tuple(map(_level_of, zip(exact, waiting, strict=True)))
+        if any(map(le if down else ge, exact, islice(exact, 1, None))):
+            return in_order(levels, down=down, repeats=repeats)
+    except (ArithmeticError, ValueError):
+        return None
+    return levels
 
 
 def strict_side(

@@ -362,6 +362,6 @@ def check_subscriptions(
                 f"{venue.name} needs the list of its instruments first: "
                 "`venue = await load_instruments(venue)`"
             )
-        for symbol in wanted:
+        for symbol in wanted if len(venue.instruments) else ():
             venue.instruments.by_symbol(str(symbol))
     return [Subscription(c, str(s)) for c in channels or known[:1] for s in wanted]

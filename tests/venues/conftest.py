@@ -116,15 +116,19 @@ class Proof:
                 session = sessions[record.c]
                 take(session.decode(record.payload, recv_ns=record.t, epoch=1), session)
             elif record.k == "http" and isinstance(venue, SnapshotVenue):
-                for subscription in [*wanted]:
+                for subscription in self._books() if sessions else ():
                     if not _same_request(venue.snapshot_url(subscription), record.url or ""):
                         continue
-                    session = wanted.pop(subscription)
+                    # Where it was fetched before anything was read, nobody has asked for it yet.
+                    session = wanted.pop(subscription, None) or [*sessions.values()][-1]
                     assert isinstance(session, SnapshotSession)
                     answer = HttpResponse(200, (), _bytes(record.payload or b""))
                     new = session.decode_snapshot(subscription, answer, recv_ns=record.t, epoch=1)
                     take(new, session)
         return items
+
+    def _books(self) -> list[Subscription]:
+        return [Subscription("book", symbol) for symbol in self.subscribed.get("l2_book", ())]
 
     # --- judging ---
 

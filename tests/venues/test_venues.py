@@ -159,7 +159,7 @@ def test_a_coinbase_ticker_is_a_quote() -> None:
 def test_coinbase_counts_every_message_of_a_connection() -> None:
     session = Coinbase().session()
     assert decode(session, coinbase("heartbeats", 0)) == [Heartbeat()]
-    assert decode(session, coinbase("l2_data", 1)) == [Ignored("l2_data")]
+    assert decode(session, coinbase("candles", 1)) == [Ignored("candles")]
     gap, heartbeat = decode(session, coinbase("heartbeats", 4))
     assert isinstance(gap, Gap)
     assert (gap.symbol, gap.from_sequence, gap.to_sequence) == (None, 2, 3)
@@ -288,7 +288,7 @@ def test_any_message_gives_events_or_a_decode_error(venue: Venue, message: str |
 def test_venues_are_found_by_name() -> None:
     assert venue_by_name("coinbase") == Coinbase()
     assert venue_by_name("Price", url="ws://host/") == PRICE
-    with pytest.raises(ConfigError, match=r"did you mean 'coinbase'.* known are coinbase, price"):
+    with pytest.raises(ConfigError, match=r"did you mean 'coinbase'.* known are binance, "):
         venue_by_name("coinbse")
     with pytest.raises(ConfigError, match="has no address of its own"):
         venue_by_name("price")
