@@ -9,9 +9,8 @@ observed: the sequence is the last element of a frame, or the last but one befor
 counts all frames of a connection from 1, those of heartbeats and checksums included; checksums come
 some 2.5 s apart; a level that leaves the depth is ended; a refusal repeats channel and symbol.
 
-Each trade is told once, at ``te``. The trades that come with the subscription are told too, in the
-venue's order, as with every venue that repeats some: who has had them before does not see them
-twice. A checksum is wrong only after a level was changed on its way, which the sequence can't show.
+Each trade is told once, at ``te``, and those that come with the subscription in the venue's order.
+A checksum is wrong only after a level was changed on its way, which the sequence can't show.
 """
 
 from __future__ import annotations
@@ -217,9 +216,11 @@ class BitfinexSession:
 
     def _ended(self, document: dict[str, Any]) -> Sequence[Control]:
         number = document.get("chanId")
-        subscription = self._data.begin(number, None) if type(number) is int else None
-        if subscription is None or number in self._again:
-            self._again.discard(number if type(number) is int else 0)
+        if type(number) is not int:
+            return [Ignored("end of a channel without a number")]
+        subscription, again = self._data.begin(number, None), number in self._again
+        self._again.discard(number)
+        if subscription is None or again:
             return [Ignored("end of what begins anew, or is not known")]
         self._data.books.forget([subscription])
         return [Unsubscribed([subscription])]
