@@ -129,9 +129,7 @@ class BitfinexSession:
             number = numbers.get(subscription)
             if number is not None:
                 messages.append(_encode({"event": "unsubscribe", "chanId": number}))
-        for subscription in unsubscribe:
-            if subscription not in numbers:
-                self._unwanted.add(subscription)
+        self._unwanted.update(one for one in unsubscribe if one not in numbers)
         for subscription in subscribe:
             self._unwanted.discard(subscription)
             if subscription in numbers:

@@ -95,7 +95,7 @@ class BitfinexBooks:
     def take(
         self,
         symbol: str,
-        payload: list[Any],
+        payload: Sequence[Any],
         message: str | bytes,
         *,
         bulk: bool,
