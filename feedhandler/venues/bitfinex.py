@@ -9,9 +9,8 @@ observed: the sequence is the last element of a frame, or the last but one befor
 counts all frames of a connection from 1, those of heartbeats and checksums included; checksums come
 some 2.5 s apart; a level that leaves the depth is ended; a refusal repeats channel and symbol.
 
-Each trade is told once, at ``te``. The trades that come with the subscription are told too, in the
-venue's order, as with every venue that repeats some: who has had them before does not see them
-twice. A checksum is wrong only after a level was changed on its way, which the sequence can't show.
+Each trade is told once, at ``te``, and those that come with the subscription in the venue's order.
+A checksum is wrong only after a level was changed on its way, which the sequence can't show.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ from feedhandler.venues.bitfinex_market import (
     check_depth,
     instrument_of,
     parse_lists,
-)
+)  # fmt: skip
 
 __all__ = ["Bitfinex"]
 
@@ -120,23 +119,17 @@ class BitfinexSession:
     def book_image(self, symbol: str) -> BookSnapshot | None:
         return self._data.books.image(symbol)
 
-    # --- asking ---
-
     def requests(
         self, *, subscribe: Sequence[Subscription] = (), unsubscribe: Sequence[Subscription] = ()
     ) -> list[str]:
         numbers = {subscription: number for number, subscription in self._channels.items()}
-        messages: list[str] = []
-        if not self._greeted:
-            self._greeted = True
-            messages.append(_encode({"event": "conf", "flags": ASKED}))
+        messages = [] if self._greeted else [_encode({"event": "conf", "flags": ASKED})]
+        self._greeted = True
         for subscription in (*unsubscribe, *subscribe):
             number = numbers.get(subscription)
             if number is not None:
                 messages.append(_encode({"event": "unsubscribe", "chanId": number}))
-        for subscription in unsubscribe:
-            if subscription not in numbers:
-                self._unwanted.add(subscription)
+        self._unwanted.update(one for one in unsubscribe if one not in numbers)
         for subscription in subscribe:
             self._unwanted.discard(subscription)
             if subscription in numbers:
@@ -167,8 +160,6 @@ class BitfinexSession:
         named = instrument_of(theirs[1:])
         return None if named is None else named.symbol
 
-    # --- answers ---
-
     def decode(
         self, message: str | bytes, *, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
@@ -181,8 +172,7 @@ class BitfinexSession:
             return self._data.take(document, message, recv_ns=recv_ns, epoch=epoch)
         if not isinstance(document, dict):
             raise DecodeError(self._venue, message, [("$", "expected a list or an object")])
-        event = document.get("event")
-        match event:
+        match event := document.get("event"):
             case "subscribed":
                 return self._subscribed(document, message)
             case "unsubscribed":
@@ -215,7 +205,7 @@ class BitfinexSession:
         if symbol is None or channel not in _CHANNELS or document.get("prec", "P0") != "P0":
             return [Ignored(f"subscription to {channel} of {document.get('symbol')}"[:80])]
         subscription = Subscription(str(channel), symbol)
-        self._channels[number] = subscription
+        self._data.begin(number, subscription)
         self._again.discard(number)
         if subscription in self._unwanted:
             self._unwanted.discard(subscription)
@@ -224,9 +214,11 @@ class BitfinexSession:
 
     def _ended(self, document: dict[str, Any]) -> Sequence[Control]:
         number = document.get("chanId")
-        subscription = self._channels.pop(number, None) if type(number) is int else None
-        if subscription is None or number in self._again:
-            self._again.discard(number if type(number) is int else 0)
+        if type(number) is not int:
+            return [Ignored("end of a channel without a number")]
+        subscription, again = self._data.begin(number, None), number in self._again
+        self._again.discard(number)
+        if subscription is None or again:
             return [Ignored("end of what begins anew, or is not known")]
         self._data.books.forget([subscription])
         return [Unsubscribed([subscription])]

@@ -95,7 +95,7 @@ class BitfinexBooks:
     def take(
         self,
         symbol: str,
-        payload: list[Any],
+        payload: Sequence[Any],
         message: str | bytes,
         *,
         bulk: bool,
@@ -105,10 +105,10 @@ class BitfinexBooks:
     ) -> Sequence[Event | Control]:
         """A list of levels is a snapshot, one level a delta.
 
-        Where updates come in bulk, the first list is the snapshot and the others are deltas.
+        With `bulk` a list of levels is a delta as well: the channel has sent its snapshot.
         """
         whole = not payload or isinstance(payload[0], list)
-        is_snapshot = whole and not (bulk and self._books.get(symbol) is not None)
+        is_snapshot = whole and not bulk
         bids: list[Level] = []
         asks: list[Level] = []
         problems: list[tuple[str, str]] = []

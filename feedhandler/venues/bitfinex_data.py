@@ -41,7 +41,16 @@ class BitfinexData:
         self._venue = venue
         self._sequence: SequenceTracker[None] = SequenceTracker()
         self._flags: int | None = None
+        self._begun: set[int] = set()  # the channels of books that have sent their snapshot
         self.books = BitfinexBooks(venue, sequenced=True)
+
+    def begin(self, number: int, subscription: Subscription | None) -> Subscription | None:
+        """Channel `number` is of `subscription` (`None`: of none); returns of what it was."""
+        self._begun.discard(number)
+        before = self.channels.pop(number, None)
+        if subscription is not None:
+            self.channels[number] = subscription
+        return before
 
     def configure(self, flags: int) -> None:
         """The venue says which flags are on; not to be changed once data has come."""
@@ -113,7 +122,9 @@ class BitfinexData:
         symbol = subscription.symbol
         match subscription.channel, payload:
             case "book", [*_]:
-                bulk = bool((self._flags or 0) & BULK)
+                # Where updates come in bulk, the first list of a channel is the snapshot.
+                bulk = bool((self._flags or 0) & BULK) and frame[0] in self._begun
+                self._begun.add(frame[0])
                 return self.books.take(
                     symbol, payload, message,
                     bulk=bulk, time_ns=time_ns, recv_ns=recv_ns, epoch=epoch,

@@ -52,8 +52,6 @@ class KrakenData:
     def last_trade(self, symbol: str) -> int | None:
         return self._sequence.last(symbol)
 
-    # --- the fast way ---
-
     def take_plain(
         self, message: str | bytes, *, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control] | None:
@@ -99,8 +97,6 @@ class KrakenData:
             recv_ns=recv_ns,
             epoch=epoch,
         )
-
-    # --- the exact way ---
 
     def take(
         self, message: str | bytes, document: dict[str, Any], *, recv_ns: int, epoch: int
@@ -159,8 +155,6 @@ class KrakenData:
                     error, pair, is_snapshot=snapshot, recv_ns=recv_ns, epoch=epoch
                 )
         raise error
-
-    # --- events ---
 
     def _trade_events(
         self, trades: Trades, message: str | bytes, recv_ns: int, epoch: int

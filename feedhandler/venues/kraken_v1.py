@@ -95,8 +95,6 @@ class KrakenV1Session:
     def book_image(self, symbol: str) -> BookSnapshot | None:
         return self._pairs.image(symbol)
 
-    # --- asking ---
-
     def requests(
         self, *, subscribe: Sequence[Subscription] = (), unsubscribe: Sequence[Subscription] = ()
     ) -> list[str]:
@@ -116,8 +114,6 @@ class KrakenV1Session:
                 wanted["depth"] = self._pairs.depth
             request = {"event": kind, **more, "pair": pairs, "subscription": wanted}
             yield msgspec.json.encode(request).decode()
-
-    # --- answers ---
 
     def decode(
         self, message: str | bytes, *, recv_ns: int, epoch: int
@@ -156,8 +152,6 @@ class KrakenV1Session:
                 return [Ignored(f"systemStatus: {document.get('status')}"[:80])]
             case _:
                 return [Ignored(str(document.get("event", "message without an event"))[:40])]
-
-    # --- data: books the fast way, and all of it the exact way ---
 
     def _plain_book(
         self, message: str | bytes, recv_ns: int, epoch: int
@@ -217,19 +211,16 @@ class KrakenV1Session:
             return self._book(symbol, document[1:-2], message, recv_ns, epoch)
         problems: list[tuple[str, str]] = []
         events: list[Event | Control] = []
+        venue = self._venue
         if kind == "ticker":
             bid, ask = (top_of(document[1], side, problems) for side in ("b", "a"))
             events.append(
-                Quote(
-                    symbol, bid[0], bid[1], ask[0], ask[1], None, None, recv_ns, self._venue, epoch
-                )
+                Quote(symbol, bid[0], bid[1], ask[0], ask[1], None, None, recv_ns, venue, epoch)
             )
         else:
             for price, size, side, time_ns in trades_of(document[1], problems):
                 events.append(
-                    Trade(
-                        symbol, price, size, side, None, None, time_ns, recv_ns, self._venue, epoch
-                    )
+                    Trade(symbol, price, size, side, None, None, time_ns, recv_ns, venue, epoch)
                 )
         if problems:
             raise DecodeError(self._venue, message, problems)
@@ -250,16 +241,9 @@ class KrakenV1Session:
         elif len(check) > 10 or not ("a" in whole or "b" in whole):
             problems.append(("$[1]", "no levels, or a checksum of more than 32 bits"))
         bids, asks = (levels_of(whole.get(key, []), f"$[1].{key}", problems) for key in keys)
+        number = None if is_snapshot or problems else int(str(check))
         return self._pairs.take_strictly(
-            symbol,
-            bids,
-            asks,
-            None if is_snapshot or problems else int(str(check)),
-            problems,
-            message,
-            paths=(f"$[1].{keys[0]}", f"$[1].{keys[1]}"),
-            is_snapshot=is_snapshot,
-            time_ns=None,
-            recv_ns=recv_ns,
-            epoch=epoch,
-        )
+            symbol, bids, asks, number, problems, message,
+            paths=(f"$[1].{keys[0]}", f"$[1].{keys[1]}"), is_snapshot=is_snapshot, time_ns=None,
+            recv_ns=recv_ns, epoch=epoch,
+        )  # fmt: skip
