@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
-from feedhandler.errors import DecodeError
+from feedhandler.errors import ConnectionFailed, DecodeError
 from feedhandler.model import BookSnapshot, DataEvent, Event
 from feedhandler.traits import VenueTraits
 
@@ -24,6 +24,7 @@ __all__ = [
     "BookSession",
     "BookVenue",
     "Clock",
+    "ConnectionTap",
     "Control",
     "DialTarget",
     "Dialer",
@@ -46,6 +47,7 @@ __all__ = [
     "Subscribed",
     "Subscription",
     "Synced",
+    "Tap",
     "TokenProvider",
     "TraitedVenue",
     "Unsubscribed",
@@ -101,6 +103,40 @@ class Clock(Protocol):
     """The wall clock: integer nanoseconds since the Unix epoch."""
 
     def time_ns(self) -> int: ...
+
+
+class ConnectionTap(Protocol):
+    """Sees what one connection sends and receives; see `Tap`."""
+
+    def sent(self, message: str | bytes, /, *, at_ns: int) -> None:
+        """`message` is about to be sent; it may hold secrets."""
+        ...
+
+    def received(self, messages: Sequence[str | bytes], /, *, recv_ns: int) -> None:
+        """These messages came in one read, in order; the list is not to be changed."""
+        ...
+
+    def closed(self, error: ConnectionFailed | None, /, *, at_ns: int) -> None:
+        """The connection is over, because of `error` or because we have closed it; nothing of it
+        follows."""
+        ...
+
+
+class Tap(Protocol):
+    """Sees what a feed sends and receives, as it is, before anything is made of it.
+
+    It is called at once where things happen, in their order, over all connections: so it must
+    neither wait nor raise. Times are the wall clock's, in nanoseconds. The one that writes a
+    recording is `feedhandler.recorder.open_recording()`.
+    """
+
+    def opened(self, url: str, /, *, at_ns: int) -> ConnectionTap:
+        """A connection is open; the `url` may hold secrets. What is returned sees the rest."""
+        ...
+
+    def fetched(self, url: str, body: bytes, /, *, at_ns: int) -> None:
+        """This was answered at `url` over REST, whole and with status 200."""
+        ...
 
 
 # --- what a venue's session says beside data -----------------------------------------------------

@@ -196,7 +196,7 @@ def check_amount(value: Decimal) -> Decimal:
         raise ValueError(f"not finite: {value}")
     if value.is_signed() and value:
         raise ValueError(f"negative: {_told(value)}")
-    if value and not -_MAX_MAGNITUDE <= value.adjusted() <= _MAX_MAGNITUDE:
+    if value and not MIN_AMOUNT <= value <= MAX_AMOUNT:
         raise ValueError(f"out of range: {_told(value)}")
     if not value and not -_MAX_MAGNITUDE <= value.as_tuple().exponent <= _MAX_MAGNITUDE:  # type: ignore[operator]  # an int, as it is finite
         raise ValueError("out of range: a zero with an absurd exponent")

@@ -28,6 +28,7 @@ from feedhandler.abc import (
     ListedVenue,
     SnapshotVenue,
     Subscription,
+    Tap,
     TokenProvider,
     Venue,
 )
@@ -129,11 +130,12 @@ class FeedHandler(Unbatched[Event]):
         token: str | TokenProvider | None = None,
         headers: Sequence[tuple[str, str]] = (),
         ssl_context: ssl.SSLContext | None = None,
+        tap: Tap | None = None,
     ) -> Feed:
         """Start a feed of `symbols` (the venue's canonical names, ``BTC-USD``) and return it.
 
-        `channels` are some of `venue.channels` (default: its first). Raises `ConfigError` before
-        anything is connected.
+        `channels` are some of `venue.channels` (default: its first). `tap` sees what is sent and
+        received. Raises `ConfigError` before anything is connected.
         """
         if self._nursery is None:
             raise UsageError("enter the handler first: `async with FeedHandler() as handler:`")
@@ -159,6 +161,7 @@ class FeedHandler(Unbatched[Event]):
             wanted=subscriptions,
             gate=self._gate(venue, subscriptions[0]),
             admit=self._admission(venue, endpoint),
+            tap=tap,
         )
         self._forget_finished()
         self._begun = True
@@ -281,6 +284,7 @@ async def open_feed(
     clock: Clock | None = None,
     rng: Random | None = None,
     fetch: Fetcher | None = None,
+    tap: Tap | None = None,
 ) -> AsyncIterator[Feed]:
     """A feed of `symbols` from `venue`, for as long as the block lasts.
 
@@ -295,16 +299,17 @@ async def open_feed(
     bearer token, or an async function that gives one and is asked anew before each attempt. A venue
     that needs the list of its instruments, and has none yet, gets it first (`load_instruments()`,
     which also keeps it in a file); REST goes through the venue's own `fetch`, or `fetch`, or httpx.
+    `tap` sees what is sent, received and fetched, as it is; see `feedhandler.recorder`.
 
     Raises `ConfigError` before anything is connected. An exception of the block leaves it as it
     was and never causes a reconnect; cancelling it drops the connection at once.
     """
     if isinstance(venue, ListedVenue) and venue.instruments is None:
-        venue = await load_instruments(venue, fetch=fetch, clock=clock, rng=rng)
+        venue = await load_instruments(venue, fetch=fetch, clock=clock, rng=rng, tap=tap)
     async with FeedHandler(
         config=config, policies=policies, clock=clock, rng=rng, fetch=fetch
     ) as handler:
         yield handler.add(
             venue, symbols, channels=channels, token=token, headers=headers,
-            ssl_context=ssl_context,
+            ssl_context=ssl_context, tap=tap,
         )  # fmt: skip

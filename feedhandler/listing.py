@@ -16,7 +16,7 @@ from attrs import frozen
 from feedhandler._core.fetching import is_final
 from feedhandler._io.clock import SystemClock
 from feedhandler._io.rest import HttpxFetcher, RestGate
-from feedhandler.abc import Clock, Fetcher, ListedVenue, TraitedVenue
+from feedhandler.abc import Clock, Fetcher, ListedVenue, Tap, TraitedVenue
 from feedhandler.config import BackoffConfig
 from feedhandler.errors import AnswerTooLarge, ConfigError, DecodeError, FetchFailed
 from feedhandler.instruments import Instruments
@@ -43,6 +43,7 @@ async def load_instruments(
     fetch: Fetcher | None = None,
     clock: Clock | None = None,
     rng: Random | None = None,
+    tap: Tap | None = None,
 ) -> V:
     """Return `venue` with the list of its instruments.
 
@@ -55,7 +56,7 @@ async def load_instruments(
     file is replaced as a whole. Where it can't be fetched, or what came is no list, an older file
     is used all the same, unless `offline_ok` is false; `venue.instruments.fetched_ns` tells how old
     it is. A file that is damaged counts as none, and one of another venue is an error. The venue's
-    own `fetch` is used, or `fetch`, or httpx.
+    own `fetch` is used, or `fetch`, or httpx. `tap` sees what is fetched.
 
     Raises `FetchFailed` or `DecodeError` where no list can be had, and `ConfigError` for a `cache`
     that can't be used. When cancelled, the file is as it was or whole.
@@ -74,9 +75,11 @@ async def load_instruments(
             way = venue.fetch or fetch
             if way is None:
                 way = await stack.enter_async_context(HttpxFetcher(clock=clock))
-            bodies = await _fetch(venue, way, deadline_s=deadline_s, clock=clock, rng=gate_rng)
+            bodies = await _fetch(
+                venue, way, deadline_s=deadline_s, clock=clock, rng=gate_rng, tap=tap
+            )
         listed = await _parse(venue, bodies)
-    except (FetchFailed, DecodeError) as error:
+    except (FetchFailed, DecodeError, ConfigError) as error:  # the last: httpx is not there
         if found.instruments is not None and offline_ok:
             return venue.with_instruments(found.instruments)
         if found.problem is not None:
@@ -89,12 +92,24 @@ async def load_instruments(
 
 
 async def _fetch(
-    venue: ListedVenue, fetch: Fetcher, *, deadline_s: float, clock: Clock, rng: Random
+    venue: ListedVenue,
+    fetch: Fetcher,
+    *,
+    deadline_s: float,
+    clock: Clock,
+    rng: Random,
+    tap: Tap | None,
 ) -> list[bytes]:
     limits = venue.traits.limits if isinstance(venue, TraitedVenue) else Limits()
     gate = RestGate(fetch, limits, backoff=BackoffConfig(), rng=rng, clock=clock)
     until = trio.current_time() + deadline_s
-    return [await _get(gate, url, until) for url in venue.instrument_urls()]
+    bodies = []
+    for url in venue.instrument_urls():
+        body = await _get(gate, url, until)
+        if tap is not None:
+            tap.fetched(url, body, at_ns=clock.time_ns())
+        bodies.append(body)
+    return bodies
 
 
 async def _get(gate: RestGate, url: str, until: float) -> bytes:

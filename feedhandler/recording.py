@@ -29,7 +29,14 @@ from feedhandler.errors import RecordingError
 if TYPE_CHECKING:
     import zstandard
 
-__all__ = ["Record", "Recording", "RecordingHeader", "RecordingWriter", "read_recording"]
+__all__ = [
+    "Record",
+    "Recording",
+    "RecordingHeader",
+    "RecordingWriter",
+    "check_writable",
+    "read_recording",
+]
 
 FORMAT = "feedhandler-recording"
 VERSION = 1
@@ -74,12 +81,22 @@ def _zstandard() -> Any:
 # --- writing -------------------------------------------------------------------------------------
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise `RecordingError` where no recording can be written to `path`; touch nothing."""
+    _zstandard()
+    path = Path(path)
+    if path.exists():
+        raise RecordingError(f"{path} exists already; name another file, nothing is overwritten")
+    if not path.parent.is_dir():
+        raise RecordingError(f"the folder {path.parent} does not exist; make it first")
+
+
 class RecordingWriter:
     """Writes a recording; a context manager.
 
-    Secrets are left out: the user part and the query's values of a URL, and secret members of
-    what was sent. What was received is written as it is. `path` must not exist yet. Raises
-    `RecordingError`, before anything is written, and `OSError`.
+    Secrets are left out: the user part and the query's values of a URL (over REST, those that look
+    like secrets), and secret members of what was sent. What was received is written as it is.
+    `path` must not exist yet. Raises `RecordingError`, before anything is written, and `OSError`.
     """
 
     def __init__(
@@ -111,24 +128,31 @@ class RecordingWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._zstd.close()  # type: ignore[no-untyped-call]  # zstandard's stubs leave it out
+        try:
+            self._zstd.close()  # type: ignore[no-untyped-call]  # zstandard's stubs leave it out
+        finally:
+            self._file.close()  # also where what was left could not be written
 
     def write(self, record: Record) -> None:
-        """Write one record. Raises `RecordingError` if it lacks what its kind needs."""
+        """Write one record. Raises `RecordingError` if it lacks what its kind needs, or is longer
+        than can be read back."""
         if record.k != "http" and record.c is None:
             raise RecordingError(f"a record of kind {record.k!r} needs its connection's number (c)")
         if record.k in ("send", "recv") and record.payload is None:
             raise RecordingError(f"a record of kind {record.k!r} needs its payload")
         # The clock can be set back; the order of records is what counts.
         self._last_t = max(record.t, self._last_t)
-        payload = record.payload
+        payload, url = record.payload, record.url
+        if url is not None:
+            # What was asked for over REST stands in the query.
+            url = redact_url(url, only_secrets=record.k == "http")
         if record.k == "send" and payload is not None:
             payload = redact_payload(payload)
         line: dict[str, object | None] = {
             "t": self._last_t,
             "k": record.k,
             "c": record.c,
-            "url": None if record.url is None else redact_url(record.url),
+            "url": url,
             "text": payload if isinstance(payload, str) else None,
             "b64": base64.b64encode(payload).decode() if isinstance(payload, bytes) else None,
             "code": record.code,
@@ -138,6 +162,11 @@ class RecordingWriter:
 
     def _write(self, line: Mapping[str, object]) -> None:
         data = msgspec.json.encode(line) + b"\n"
+        if len(data) > _MAX_LINE:
+            raise RecordingError(
+                f"a record of {len(data):,} bytes can't be written: none may be longer than "
+                f"{_MAX_LINE:,}"
+            )
         self._zstd.write(data)
         self._unflushed += len(data)
         if self._unflushed >= _FLUSH_BYTES:

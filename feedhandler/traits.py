@@ -32,7 +32,8 @@ class Limits:
     """How much a venue allows; `None` where it names no limit.
 
     `subscriptions` is how many one connection may have, `per_message` how many one request may
-    name, `messages_per_s` how many messages a client may send on one connection.
+    name, `messages_per_s` how many messages a client may send on one connection: the venue's own
+    figure, of which the handler leaves one a second for pings and pongs.
     `connects_per_minute` and `requests_per_minute` (REST; in the unit in which `Venue`s count the
     weight of theirs) are for all connections of one address together.
     """

@@ -81,6 +81,7 @@ P  venues.bitfinex_market
 P  venues.bitfinex_books
 P  venues.bitfinex_data
 P  venues.bitfinex
+P  venues.bybit_data_wire
 P  venues.bybit_data
 P  venues.bybit_list
 P  venues.bybit
@@ -93,6 +94,8 @@ P  venues.deribit_data
 P  venues.deribit_list
 P  venues.deribit
 P  venues.binance_listing
+P  venues.binance_requests
+P  venues.binance_messages
 P  venues.binance_wire
 P  venues.binance_session
 P  venues.binance
@@ -122,6 +125,7 @@ S  _io.successor
 S  _io.leg
 S  _io.legs
 S  recording
+S  recorder
 S  client
 S  circuit
 S  listing
@@ -472,7 +476,7 @@ _SHELL = "feedhandler._io.connection"
         ("feedhandler.model", "import feedhandler.config", "feedhandler.config, which"),
         ("feedhandler", "import feedhandler.cli", "feedhandler.cli, which is in a higher layer"),
         (_SHELL, "from feedhandler.utils import x", "1: imports feedhandler.utils, which is not"),
-        (_SHELL, "from feedhandler.venues.kraken import Kraken", "kraken, which is not in LAYERS"),
+        (_SHELL, "from feedhandler.venues.nowhere import X", "nowhere, which is not in LAYERS"),
         ("feedhandler.utils", "", "feedhandler.utils is not in LAYERS"),
         ("feedhandler._core.utils", "", "feedhandler._core.utils is not in LAYERS"),
         # venues

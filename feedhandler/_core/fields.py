@@ -31,7 +31,7 @@ __all__ = [
     "encode",
     "listed",
     "plain",
-    "undated",
+    "time_of",
 ]
 
 T = TypeVar("T")
@@ -65,16 +65,17 @@ def plain(decode: Callable[[str], T], message: str | bytes, *, guarded: bool = T
         return None
 
 
-def date_of(time_ms: int) -> date | None:
+def date_of(time_ms: int | None) -> date | None:
     """The day (UTC) of a time in milliseconds; `None` where there can't be one."""
-    if not 0 < time_ms <= _LAST_MS:
+    if time_ms is None or not 0 < time_ms <= _LAST_MS:
         return None
     return datetime.fromtimestamp(time_ms / 1000, UTC).date()
 
 
-def undated(text: str) -> int:
-    """A venue's text for a time in milliseconds; 0 where it names none."""
-    return int(text) if text.isdecimal() and len(text) <= len(str(_LAST_MS)) else 0
+def time_of(text: str) -> int | None:
+    """A venue's text for a time in milliseconds; `None` where it names none."""
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(_LAST_MS))
+    return int(text) if digits else None
 
 
 class Problems:

@@ -138,7 +138,7 @@ class BookSync:
             if reason is not None:
                 return [self._gap(reason, message), self._suspect()]
             return [self._told(message, newest)]
-        if link is Link.OLD:
+        if link is Link.OLD and not (synced and last is not None and _is_inside(message, last)):
             return self._went_backward(message, "duplicate")
         self._backward = 0
         self.newest = message.sequence
@@ -366,6 +366,12 @@ class BookSync:
             epoch=message.epoch,
             of_book=True,
         )
+
+
+def _is_inside(message: BookMessage, last: BookMessage) -> bool:
+    """Whether it begins within what `last` claims to hold: no repetition, one number is wrong."""
+    begun, first = last.first, message.first
+    return begun is not None and first is not None and first > begun
 
 
 def _without(

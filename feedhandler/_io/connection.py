@@ -20,7 +20,7 @@ from feedhandler._core.redaction import redact_url
 from feedhandler._io.outbox import Outbox
 from feedhandler._io.pacer import Pacer
 from feedhandler._io.wire import Wire
-from feedhandler.abc import Clock, Dialer, DialTarget
+from feedhandler.abc import Clock, ConnectionTap, Dialer, DialTarget, Tap
 from feedhandler.config import ConnectionConfig, check_url
 from feedhandler.errors import (
     ConnectionFailed,
@@ -147,6 +147,7 @@ class Connection:
         sink: Sink,
         companions: Sequence[Callable[[Connection], Awaitable[None]]] = (),
         traits: VenueTraits = _NO_TRAITS,
+        tap: Tap | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.epoch = epoch
@@ -161,6 +162,8 @@ class Connection:
         self._close_requested = trio.Event()
         self._wire: Wire | None = None
         self._traits = traits
+        self._tap = tap
+        self._tapped: ConnectionTap | None = None
         bucket = message_bucket(traits.limits)
         self._pacer = None if bucket is None else Pacer(bucket)
         self._liveness = Liveness(config, now=trio.current_time())
@@ -209,6 +212,8 @@ class Connection:
             raise ConnectionLost("the connection is not open")
         if self._pacer is not None:
             await self._pacer.turn()
+        if self._tapped is not None:
+            self._tapped.sent(message, at_ns=self._clock.time_ns())
         await self._wire.send(message)
 
     async def run(self, opened: Callable[[], None], *, headers: Headers = ()) -> None:
@@ -228,6 +233,8 @@ class Connection:
         finally:
             while self._ahead:  # what was received is not lost with the connection
                 self._post_ahead()
+            if self._tapped is not None:
+                self._tapped.closed(self._error, at_ns=self._clock.time_ns())
             if stream is not None:
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(stream)
@@ -269,6 +276,8 @@ class Connection:
                 self.force(HandshakeTimeout(self._config.connect_timeout_s))
                 await trio.sleep_forever()
             self.opened_at = trio.current_time()
+            if self._tap is not None:
+                self._tap_opened(self._tap)
             self._liveness = Liveness(
                 self._config, now=self.opened_at, silence_s=self._traits.silence_s
             )
@@ -315,6 +324,8 @@ class Connection:
 
     def _deliver(self, messages: list[str | bytes], size: int, recv_ns: int) -> None:
         self._liveness.message()
+        if self._tap is not None:
+            self._tap_opened(self._tap).received(messages, recv_ns=recv_ns)
         batch = Batch(messages, size, recv_ns, self.epoch)
         if self._announced.is_set() and not self._ahead and not self._sink.full:
             self._post(batch)
@@ -325,6 +336,12 @@ class Connection:
         self._ahead_bytes += size
         self._ahead_changed.set()
         self._liveness.data(trio.current_time())
+
+    def _tap_opened(self, tap: Tap) -> ConnectionTap:
+        """What taps this connection; the first data may come before we know that it is open."""
+        if self._tapped is None:
+            self._tapped = tap.opened(self.endpoint.url, at_ns=self._clock.time_ns())
+        return self._tapped
 
     def _room(self) -> Awaitable[None] | None:
         """What to wait for before more is read, if anything."""

@@ -46,6 +46,7 @@ from feedhandler.abc import (
     Subscribed,
     Subscription,
     Synced,
+    Tap,
     TokenProvider,
     Unsubscribed,
     Venue,
@@ -118,6 +119,7 @@ class Leg:
         on_emptied: Callable[[Leg], None],
         gate: Gate | None = None,
         admit: Callable[[], Awaitable[None]] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.venue = venue
         self.number = number
@@ -128,6 +130,7 @@ class Leg:
         self._announcer = Announcer(venue.name)
         self._counters = Counters()
         self._gate = gate
+        self._tap = tap
         self._books = FeedBooks()
         self._use_session(venue.session())
         self._subscriptions = SubscriptionKeeper(
@@ -169,6 +172,7 @@ class Leg:
             overlap=self._overlap if config.rollover else None,
             traits=traits_of(venue),
             admit=admit,
+            tap=tap,
         )
 
     def __repr__(self) -> str:
@@ -564,7 +568,12 @@ class Leg:
             deadline_s=self._config.snapshot_deadline_s,
             max_bytes=self._config.connection.max_message_bytes,
             answered=answered,
+            fetched=self._fetched if self._tap is not None else None,
         )
+
+    def _fetched(self, url: str, answer: HttpResponse) -> None:
+        if self._tap is not None:
+            self._tap.fetched(url, answer.body, at_ns=self._clock.time_ns())
 
     def _use_session(self, session: Session, *, behind: Mapping[str, int] | None = None) -> None:
         self._session = session

@@ -31,7 +31,7 @@ from feedhandler._io.leg import Leg
 from feedhandler._io.nursery import open_plain_nursery
 from feedhandler._io.snapshots import Gate
 from feedhandler._io.subscriptions import FeedSubscriptions, check_subscriptions
-from feedhandler.abc import Clock, Subscription, TokenProvider, Venue
+from feedhandler.abc import Clock, Subscription, Tap, TokenProvider, Venue
 from feedhandler.book import BookTop
 from feedhandler.config import FeedConfig, OverflowPolicy
 from feedhandler.errors import FailureKind, FeedError, SlowConsumer
@@ -100,6 +100,7 @@ class Feed:
         wanted: Sequence[Subscription],
         gate: Gate | None = None,
         admit: Callable[[], Awaitable[None]] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.venue = venue
         self._config = config
@@ -128,6 +129,7 @@ class Feed:
             on_emptied=self._emptied,
             gate=gate,
             admit=admit,
+            tap=tap,
         )
         self._coverage = CoverageLedger()
         self._legs: list[Leg] = []

@@ -38,7 +38,8 @@ class Gate(Protocol):
 class SnapshotDesk:
     """Fetches the snapshots that are asked for, each once at a time, for one connection's books.
 
-    `answered` is called with each answer, or with why there is none.
+    `answered` is called with each answer, or with why there is none; `fetched`, before that, with
+    each answer and where it is from, whether it is still wanted or not.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class SnapshotDesk:
         deadline_s: float,
         max_bytes: int,
         answered: Answered,
+        fetched: Callable[[str, HttpResponse], None] | None = None,
     ) -> None:
         self._venue = venue
         self._gate = gate
         self._deadline_s = deadline_s
         self._max_bytes = max_bytes
         self._answered = answered
+        self._fetched = fetched
         self._wanted: dict[Subscription, None] = {}
         self._busy: set[Subscription] = set()
         self._changed = trio.Event()
@@ -75,30 +78,39 @@ class SnapshotDesk:
         self._busy.discard(subscription)
 
     async def run(self, epoch: int) -> None:
-        """Fetch what is asked for until cancelled: for as long as connection `epoch` lives."""
-        self._wanted.clear()
-        self._busy.clear()
-        async with trio.open_nursery() as nursery:
-            while True:
-                while self._wanted and len(nursery.child_tasks) < _AT_ONCE:
-                    subscription = next(iter(self._wanted))
-                    del self._wanted[subscription]
-                    self._busy.add(subscription)
-                    nursery.start_soon(self._fetch, subscription, epoch)
-                changed = self._changed
-                await changed.wait()
+        """Fetch what is asked for until cancelled: for as long as connection `epoch` lives.
+
+        What was asked for just before is fetched too; what is open at the end is forgotten.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    while self._wanted and len(nursery.child_tasks) < _AT_ONCE:
+                        subscription = next(iter(self._wanted))
+                        del self._wanted[subscription]
+                        self._busy.add(subscription)
+                        nursery.start_soon(self._fetch, subscription, epoch)
+                    changed = self._changed
+                    await changed.wait()
+        finally:
+            self._wanted.clear()
+            self._busy.clear()
 
     async def _fetch(self, subscription: Subscription, epoch: int) -> None:
         answer: HttpResponse | FetchFailed
+        url = self._venue.snapshot_url(subscription)
         try:
             answer = await self._gate.get(
-                self._venue.snapshot_url(subscription),
+                url,
                 weight=self._venue.snapshot_weight,
                 max_bytes=self._max_bytes,
                 deadline_s=self._deadline_s,
             )
         except FetchFailed as error:
             answer = error
+        else:
+            if self._fetched is not None:
+                self._fetched(url, answer)
         if subscription in self._busy:
             self._busy.discard(subscription)
             self._answered(subscription, answer, epoch)

@@ -22,7 +22,7 @@ from feedhandler._io.attempt import Attempt, Credentials
 from feedhandler._io.connection import Connection, Endpoint, Sink
 from feedhandler._io.outbox import Outbox
 from feedhandler._io.rollover import Overlapping, Rollover
-from feedhandler.abc import Clock, TokenProvider
+from feedhandler.abc import Clock, Tap, TokenProvider
 from feedhandler.config import BackoffConfig, ConnectionConfig
 from feedhandler.errors import (
     CircuitOpenError,
@@ -67,6 +67,7 @@ class Supervisor:
         overlap: Overlapping | None = None,
         traits: VenueTraits = _NO_TRAITS,
         admit: Callable[[], Awaitable[None]] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.breaker = breaker
@@ -88,6 +89,7 @@ class Supervisor:
         self._overlap = overlap
         self._traits = traits
         self._admit = admit
+        self._tap = tap
         self._machine = StateMachine()
         self._live: Attempt | None = None
         self._retired: Attempt | None = None
@@ -295,6 +297,7 @@ class Supervisor:
                 sink=sink,
                 companions=companions,
                 traits=self._traits,
+                tap=self._tap,
             )
 
         return Attempt(

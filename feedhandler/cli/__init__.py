@@ -1,4 +1,4 @@
-"""The command line: ``feedhandler demo``, ``replay``, ``record`` and ``watch``."""
+"""The command line: ``feedhandler demo``, ``replay``, ``record``, ``watch``, ``symbols``, …"""
 
 from __future__ import annotations
 

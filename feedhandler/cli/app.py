@@ -15,6 +15,7 @@ import trio
 
 from feedhandler.cli.board import Output
 from feedhandler.cli.faults import chaos, faults
+from feedhandler.cli.venue import split_names
 from feedhandler.errors import ConfigError, FeedError
 
 __all__ = ["cli", "run"]
@@ -75,16 +76,32 @@ def demo(*, seconds: float, plain: bool, seed: int) -> None:
     help="Times real time.",
 )
 @click.option("--partial", is_flag=True, help="Replay what there is of a truncated recording.")
+@click.option("--venue", default=None, help="Another interface than the recorded address tells.")
 @click.option("--plain", is_flag=True, help="No progress bar.")
-def replay(*, file: Path, speed: float, partial: bool, plain: bool) -> None:
+def replay(*, file: Path, speed: float, partial: bool, venue: str | None, plain: bool) -> None:
     """Serve the recording FILE over loopback TCP and run the handler against it."""
     from feedhandler.cli.replay import run_replay
 
-    _run(run_replay, file, speed, partial, Output(plain=plain))
+    _run(run_replay, file, speed, partial, Output(plain=plain), venue)
+
+
+_INSTRUMENTS = click.option(
+    "--instruments",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Keep the venue's list of instruments here; used offline, too.",
+)
+_SYMBOLS = click.option(
+    "--symbols", "--symbol", "symbols", multiple=True, help="BTC-USD,ETH-USD; may be repeated."
+)
+_CHANNELS = click.option(
+    "--channels", "--channel", "channels", multiple=True, help="trades,book; may be repeated."
+)
 
 
 @cli.command()
-@click.argument("url")
+@click.argument("url", required=False)
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="File to write; must not exist."
 )
@@ -92,13 +109,12 @@ def replay(*, file: Path, speed: float, partial: bool, plain: bool) -> None:
     "--venue",
     default="raw",
     show_default=True,
-    help="Name to put into the header; of a known venue with --symbol.",
+    help="The venue, with --symbols; without, a name to put into the header.",
 )
-@click.option("--symbol", "symbols", multiple=True, help="Subscribe to it; may be repeated.")
-@click.option("--channel", "channels", multiple=True, help="Channel of the venue; may be repeated.")
-@click.option(
-    "--send", "messages", multiple=True, help="Message to send once connected; may be repeated."
-)
+@_SYMBOLS
+@_CHANNELS
+@_INSTRUMENTS
+@click.option("--send", "messages", multiple=True, help="Message to send to URL; may be repeated.")
 @click.option(
     "--seconds",
     type=_Positive("seconds"),
@@ -107,28 +123,39 @@ def replay(*, file: Path, speed: float, partial: bool, plain: bool) -> None:
 )
 def record(
     *,
-    url: str,
+    url: str | None,
     out: Path,
     venue: str,
     symbols: tuple[str, ...],
     channels: tuple[str, ...],
+    instruments: Path | None,
     messages: tuple[str, ...],
     seconds: float | None,
 ) -> None:
-    """Record what URL sends, through reconnects, until Ctrl-C or --seconds."""
+    """Record symbols of a venue, or what URL sends, until Ctrl-C or --seconds.
+
+    \b
+      feedhandler record --venue binance --symbols BTC-USDT --channels trades,book --out a.zst
+      feedhandler record wss://example.com/feed --send '{"op":"subscribe"}' --out b.zst
+
+    A venue's symbols are recorded through the whole handler: every connection, both ways, through
+    reconnects, and what is fetched over REST. With a URL it is asked there, and not at its own.
+    """
     from feedhandler.cli.record import Plan, run_record
 
     plan = Plan(
-        url=url, out=out, venue=venue, symbols=symbols, channels=channels, messages=messages,
+        url=url, out=out, venue=venue, symbols=split_names(symbols),
+        channels=split_names(channels), messages=messages, instruments=instruments,
         seconds=seconds,
     )  # fmt: skip
     _run(run_record, plan, Output(plain=True))
 
 
 @cli.command()
-@click.argument("venue")
-@click.argument("symbols", nargs=-1, required=True)
-@click.option("--channel", "channels", multiple=True, help="Channel of the venue; may be repeated.")
+@click.argument("names", nargs=-1, metavar="[VENUE] SYMBOLS...")
+@click.option("--venue", default=None, help="The venue, if it is not the first of the names.")
+@_CHANNELS
+@_INSTRUMENTS
 @click.option("--url", default=None, help="Another address than the venue's own.")
 @click.option(
     "--seconds",
@@ -139,9 +166,10 @@ def record(
 @click.option("--plain", is_flag=True, help="Lines of text instead of a live table.")
 def watch(
     *,
-    venue: str,
-    symbols: tuple[str, ...],
+    names: tuple[str, ...],
+    venue: str | None,
     channels: tuple[str, ...],
+    instruments: Path | None,
     url: str | None,
     seconds: float | None,
     plain: bool,
@@ -149,7 +177,30 @@ def watch(
     """Show the SYMBOLS of VENUE, live."""
     from feedhandler.cli.watch import run_watch
 
-    _run(run_watch, venue, symbols, channels, url, seconds, Output(plain=plain))
+    if venue is None:
+        venue, names = (names[0], names[1:]) if names else (None, ())
+    if venue is None or not names:
+        missing = "[VENUE]" if venue is None else "SYMBOLS..."
+        raise click.UsageError(f"Missing argument '{missing}'.")
+    _run(
+        run_watch, venue, split_names(names), split_names(channels), url, seconds,
+        Output(plain=plain), instruments,
+    )  # fmt: skip
+
+
+@cli.command()
+@click.argument("pattern", required=False)
+@click.option("--venue", required=True, help="Whose.")
+@_INSTRUMENTS
+@click.option("--active", is_flag=True, help="Only those that can be traded now.")
+def symbols(*, pattern: str | None, venue: str, instruments: Path | None, active: bool) -> None:
+    """List the instruments of a venue: canonical name, the venue's, kind, and whether it is active.
+
+    PATTERN is a part of a name, such as BTC, or fits a whole one, such as 'BTC-*-PERP'.
+    """
+    from feedhandler.cli.symbols import run_symbols
+
+    _run(run_symbols, venue, pattern, instruments, active, Output(plain=True))
 
 
 @cli.command()

@@ -219,12 +219,17 @@ def describe(event: Event) -> str:
             return repr(event)
 
 
-def coverage_text(coverage: Coverage | None) -> str:
-    """For which shares of the time a book had each trust."""
+def coverage_text(
+    coverage: Coverage | None, *, named: bool = False, by_messages: bool = False
+) -> str:
+    """For which shares of the time, or of the messages, a book had each trust."""
     if coverage is None:
         return "-"
+    share = coverage.message_share if by_messages else coverage.time_share
     order = (Trust.VERIFIED, Trust.UNVERIFIABLE, Trust.SUSPECT, Trust.STALE)
-    return " / ".join(f"{coverage.time_share(trust):.1%}" for trust in order)
+    return (", " if named else " / ").join(
+        f"{trust.value} {share(trust):.1%}" if named else f"{share(trust):.1%}" for trust in order
+    )
 
 
 def _short(error: DecodeError) -> str:

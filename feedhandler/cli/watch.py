@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 
 from feedhandler._core.redaction import redact_url
 from feedhandler._io.nursery import open_plain_nursery
 from feedhandler.cli.board import Board, Output
+from feedhandler.cli.venue import listed, named_venue
 from feedhandler.handler import open_feed
-from feedhandler.venues import venue_by_name
 
 __all__ = ["run_watch"]
 
@@ -23,9 +24,10 @@ async def run_watch(
     url: str | None,
     seconds: float | None,
     output: Output,
+    instruments: Path | None = None,
 ) -> int:
     """Show `symbols` until `seconds` have gone or Ctrl-C. Returns the exit code."""
-    venue = venue_by_name(venue_name, url=url) if url else venue_by_name(venue_name)
+    venue = await listed(named_venue(venue_name, url), instruments)
     async with (
         open_plain_nursery() as nursery,
         open_feed(venue, symbols, channels=channels or None) as feed,

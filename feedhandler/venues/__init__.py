@@ -12,9 +12,11 @@ from feedhandler.errors import ConfigError
 from feedhandler.venues.binance import Binance
 from feedhandler.venues.binance_futures import BinanceFutures
 from feedhandler.venues.bitfinex import Bitfinex
+from feedhandler.venues.bitstamp import Bitstamp
 from feedhandler.venues.bybit import Bybit
 from feedhandler.venues.coinbase import Coinbase
 from feedhandler.venues.deribit import Deribit
+from feedhandler.venues.gemini import Gemini
 from feedhandler.venues.kraken import Kraken
 from feedhandler.venues.kraken_v1 import KrakenV1
 from feedhandler.venues.okx import OKX
@@ -48,10 +50,12 @@ VENUES: Mapping[str, Callable[[str | None, Dialer | None], Venue]] = MappingProx
         "binance": _of(Binance),
         "binance_futures": _of(BinanceFutures),
         "bitfinex": _of(Bitfinex),
+        "bitstamp": _of(Bitstamp),
         "bybit": _of(Bybit),
         "bybit_spot": _of(Bybit, category="spot"),
         "coinbase": _of(Coinbase),
         "deribit": _of(Deribit),
+        "gemini": _of(Gemini),
         "kraken": _of(Kraken),
         "kraken_v1": _of(KrakenV1),
         "okx": _of(OKX),

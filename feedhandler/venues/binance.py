@@ -32,14 +32,15 @@ from feedhandler.config import valid_url
 from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
 from feedhandler.traits import Limits, VenueTraits
 from feedhandler.venues.binance_listing import Listed, read_instruments
-from feedhandler.venues.binance_session import CHANNELS, BinanceSession, Naming, requests_of
+from feedhandler.venues.binance_requests import CHANNELS, Naming, requests_of
+from feedhandler.venues.binance_session import BinanceSession
 
 __all__ = ["Binance"]
 
 _REST = "https://api.binance.com"
 _LIMITS = Limits(
     subscriptions=1024,
-    messages_per_s=4,  # of the 5 that it takes, one is for pings and pongs
+    messages_per_s=5,  # pings and pongs count
     connects_per_minute=60,
     requests_per_minute=6000,
 )

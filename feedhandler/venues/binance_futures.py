@@ -34,7 +34,8 @@ from feedhandler.config import valid_url
 from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
 from feedhandler.traits import Limits, VenueTraits
 from feedhandler.venues.binance_listing import Listed, read_instruments
-from feedhandler.venues.binance_session import CHANNELS, BinanceSession, Naming, requests_of
+from feedhandler.venues.binance_requests import CHANNELS, Naming, requests_of
+from feedhandler.venues.binance_session import BinanceSession
 
 __all__ = ["BinanceFutures"]
 
@@ -44,7 +45,7 @@ _REST = "https://fapi.binance.com"
 _ENTRIES = {"public": ("ticker", "book"), "market": ("trades",)}
 _LIMITS = Limits(
     subscriptions=200,
-    messages_per_s=9,  # of the 10 that it takes, one is for pings and pongs
+    messages_per_s=10,  # pings and pongs count
     requests_per_minute=2400,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017  # reads as what it is

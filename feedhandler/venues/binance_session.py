@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-from attrs import Factory, frozen
+from attrs import frozen
 
 from feedhandler._core.books import SessionBooks
 from feedhandler._core.construct import twin_of
@@ -27,49 +26,21 @@ from feedhandler.abc import (
 )
 from feedhandler.codec import FastDecoder, are_plain
 from feedhandler.errors import DecodeError
-from feedhandler.instruments import Instruments
 from feedhandler.model import BookSnapshot, Event, Quote, Side, Trade
-from feedhandler.venues.binance_wire import AggTrade, BookTicker, Depth, Wire
+from feedhandler.venues.binance_messages import AggTrade, BookTicker, Depth, Envelope
+from feedhandler.venues.binance_requests import CHANNELS, Naming, requests_of
+from feedhandler.venues.binance_wire import Wire
 
-__all__ = ["CHANNELS", "BinanceSession", "Naming", "requests_of"]
+__all__ = ["BinanceSession"]
 
-# Our channels, and the venue's streams.
-CHANNELS = {"trades": "aggTrade", "ticker": "bookTicker", "book": "depth@100ms"}
 _OURS = {theirs: ours for ours, theirs in CHANNELS.items()}
 _FRAME = '{"stream":"'
 _BEGIN = len(_FRAME)
 _SHUTDOWN = "serverShutdown"
-_MAX_ROUTES = 8192  # streams that are remembered
+_MAX_ROUTES = 8192  # streams that are remembered, of other channels
 
 _Trade = twin_of(Trade)
 _Quote = twin_of(Quote)
-
-
-@frozen
-class Naming:
-    """What symbols are called, by the venue's list of instruments."""
-
-    instruments: Instruments | None
-
-    def theirs(self, symbol: str) -> str:
-        listed = self.instruments
-        if listed is not None and symbol in listed:
-            return listed.by_symbol(symbol).venue_symbol
-        return symbol.replace("-", "")  # one that is not listed, the venue refuses in its own words
-
-    def ours(self, theirs: str) -> str | None:
-        return None if self.instruments is None else self.instruments.symbols.get(theirs)
-
-    def stream(self, subscription: Subscription) -> str:
-        return f"{self.theirs(subscription.symbol).lower()}@{CHANNELS[subscription.channel]}"
-
-
-def requests_of(
-    method: str, subscriptions: Sequence[Subscription], naming: Naming, number: int
-) -> str:
-    streams = [naming.stream(subscription) for subscription in subscriptions]
-    request = {"method": method, "params": streams, "id": number}
-    return msgspec.json.encode(request).decode()
 
 
 @frozen
@@ -83,24 +54,6 @@ class _Route:
     stream: str
 
 
-@frozen
-class _Error:
-    code: Any = None
-    msg: Any = None
-
-
-@frozen
-class _Envelope:
-    """Any message. An answer has an `id`; of an error, its words are at either of two places."""
-
-    stream: str = ""
-    e: str = ""
-    id: Any = None
-    code: Any = None
-    msg: Any = None
-    error: _Error = Factory(_Error)
-
-
 class BinanceSession:
     """One connection, with its books and its requests by their numbers."""
 
@@ -109,7 +62,7 @@ class BinanceSession:
         self._naming = naming
         self._unit_ns = unit_ns
         self._wire = Wire(venue, linked=linked)
-        self._envelope = FastDecoder(_Envelope, venue=venue, amounts_as_text=True)
+        self._envelope = FastDecoder(Envelope, venue=venue, amounts_as_text=True)
         self._log = RequestLog()
         self._asked: dict[str, str] = {}  # the venue's names of what was asked for, and ours
         self._routes: dict[str, _Route] = {}
@@ -164,10 +117,11 @@ class BinanceSession:
         symbol, _, stream = name.partition("@")
         theirs = symbol.upper()
         ours = self._asked.get(theirs) or self._naming.ours(theirs)
-        if ours is None or len(self._routes) >= _MAX_ROUTES:
+        if ours is None:
             return None
         route = _Route(_OURS.get(stream, ""), ours, theirs, are_plain((theirs,)), stream)
-        self._routes[name] = route
+        if route.channel or len(self._routes) < _MAX_ROUTES:  # of our channels there are not more
+            self._routes[name] = route
         return route
 
     def _data(
@@ -261,7 +215,7 @@ class BinanceSession:
             return [Ignored(envelope.e[:40])]
         return self._answer(envelope)
 
-    def _answer(self, envelope: _Envelope) -> Sequence[Control]:
+    def _answer(self, envelope: Envelope) -> Sequence[Control]:
         asked = self._log.answered(envelope.id)
         code = envelope.code if envelope.code is not None else envelope.error.code
         words = envelope.msg or envelope.error.msg

@@ -1,156 +1,38 @@
-"""Binance's messages on the wire, spot and futures: read fast, or with all that is wrong named.
-
-`feedhandler.venues.binance` and `binance_futures` cite where each is documented. Combined streams
-wrap each message: ``{"stream": "btcusdt@depth@100ms", "data": {…}}``.
-"""
+"""Reading Binance's messages: fast where they are plain, and else with all that is wrong named."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
-from attrs import frozen
 
 from feedhandler._core.levels import book_side, strict_side
 from feedhandler.codec import MAX_AMOUNT, MIN_AMOUNT, REFUSALS, FastDecoder, check_amount
 from feedhandler.errors import DecodeError
-from feedhandler.model import Level
+from feedhandler.venues.binance_messages import (
+    MAX_ID,
+    MAX_TIME,
+    AggTrade,
+    BookTicker,
+    Depth,
+    DepthSnapshot,
+    Frame,
+    LinkedDepth,
+    StrictDepth,
+    StrictFrame,
+    StrictLinkedDepth,
+    StrictSnapshot,
+    StrictTicker,
+    StrictTimedSnapshot,
+    StrictTimedTicker,
+    StrictTrade,
+    TimedTicker,
+)
 
-__all__ = ["AggTrade", "BookTicker", "Depth", "DepthSnapshot", "Reader", "Wire"]
-
-_MAX_ID = 2**63 - 1
-_MAX_TIME = 10**16  # microseconds, far beyond any that is meant
-_Id = Annotated[int, msgspec.Meta(ge=0, le=_MAX_ID)]
-_Time = Annotated[int, msgspec.Meta(ge=0, le=_MAX_TIME)]
-_NOTHING = Decimal(0)
+__all__ = ["Reader", "Wire"]
 
 T = TypeVar("T")
-S = TypeVar("S")
-
-
-# --- what is read --------------------------------------------------------------------------------
-# Times are in the stream's unit. `E` is when the message was made, `T` when it happened.
-
-
-class AggTrade(msgspec.Struct, gc=False):
-    """Trades of one taker at one price; where the buyer is the maker (`m`), the taker sells."""
-
-    e: Literal["aggTrade"]
-    s: str
-    a: _Id
-    p: Decimal
-    q: Decimal
-    T: _Time
-    m: bool
-
-
-class BookTicker(msgspec.Struct, gc=False):
-    """The top of the book; a side that is empty has 0 for its price and size."""
-
-    s: str
-    b: Decimal
-    B: Decimal
-    a: Decimal
-    A: Decimal
-    E: _Time | None = None
-
-
-class _TimedTicker(BookTicker, gc=False):
-    E: _Time
-
-
-class Depth(msgspec.Struct, gc=False):
-    """Changes `U` to `u` of the book; on futures, those after change `pu`."""
-
-    e: Literal["depthUpdate"]
-    s: str
-    E: _Time
-    U: _Id
-    u: _Id
-    b: tuple[Level, ...]
-    a: tuple[Level, ...]
-    pu: _Id | None = None
-
-
-class _LinkedDepth(Depth, gc=False):
-    pu: _Id
-
-
-class DepthSnapshot(msgspec.Struct, gc=False):
-    """The book after change `lastUpdateId`, over REST."""
-
-    lastUpdateId: _Id  # noqa: N815  # the venue's spelling
-    bids: tuple[Level, ...]
-    asks: tuple[Level, ...]
-    E: _Time | None = None
-
-
-class _Frame(msgspec.Struct, Generic[T], gc=False):
-    data: T
-
-
-# --- the same, to name what is wrong with it -----------------------------------------------------
-
-
-@frozen
-class _StrictTrade:
-    e: Literal["aggTrade"]
-    s: str
-    a: int
-    p: Decimal
-    q: Decimal
-    T: int
-    m: bool
-
-
-@frozen
-class _StrictTicker:
-    s: str
-    b: Decimal
-    B: Decimal
-    a: Decimal
-    A: Decimal
-
-
-@frozen
-class _StrictTimedTicker(_StrictTicker):
-    E: int
-
-
-@frozen
-class _StrictDepth:
-    e: Literal["depthUpdate"]
-    s: str
-    E: int
-    U: int
-    u: int
-    b: list[list[Decimal]]
-    a: list[list[Decimal]]
-
-
-@frozen
-class _StrictLinkedDepth(_StrictDepth):
-    pu: int
-
-
-@frozen
-class _StrictSnapshot:
-    lastUpdateId: int  # noqa: N815  # the venue's spelling
-    bids: list[list[Decimal]]
-    asks: list[list[Decimal]]
-
-
-@frozen
-class _StrictTimedSnapshot(_StrictSnapshot):
-    E: int
-
-
-@frozen
-class _StrictFrame(Generic[S]):
-    data: S
-
 
 Problems = list[tuple[str, str]]
 
@@ -204,43 +86,45 @@ class Wire:
     def __init__(self, venue: str, *, linked: bool) -> None:
         def framed(fast: Any, strict: Any, right: Any, judge: Any) -> Any:
             return Reader(
-                venue, _Frame[fast], _StrictFrame[strict], path=".data", right=right, judge=judge
+                venue, Frame[fast], StrictFrame[strict], path=".data", right=right, judge=judge
             )
 
-        self.trade: Reader[AggTrade] = framed(AggTrade, _StrictTrade, _is_right_trade, _trade)
+        self.trade: Reader[AggTrade] = framed(AggTrade, StrictTrade, _is_right_trade, _trade)
         self.ticker: Reader[BookTicker] = framed(
-            _TimedTicker if linked else BookTicker,
-            _StrictTimedTicker if linked else _StrictTicker,
+            TimedTicker if linked else BookTicker,
+            StrictTimedTicker if linked else StrictTicker,
             _is_right_ticker,
             _ticker,
         )
         self.depth: Reader[Depth] = framed(
-            _LinkedDepth if linked else Depth,
-            _StrictLinkedDepth if linked else _StrictDepth,
+            LinkedDepth if linked else Depth,
+            StrictLinkedDepth if linked else StrictDepth,
             _order_depth,
             _depth,
         )
         self.snapshot: Reader[DepthSnapshot] = Reader(
             venue,
             DepthSnapshot,
-            _StrictTimedSnapshot if linked else _StrictSnapshot,
+            StrictTimedSnapshot if linked else StrictSnapshot,
             path="",
             right=_order_snapshot,
             judge=_snapshot,
         )
 
 
+_low, _high = MIN_AMOUNT, MAX_AMOUNT
+
+
 def _is_right_trade(data: AggTrade) -> bool:
-    return MIN_AMOUNT <= data.p <= MAX_AMOUNT and MIN_AMOUNT <= data.q <= MAX_AMOUNT
+    return _low <= data.p <= _high and _low <= data.q <= _high
 
 
 def _is_right_ticker(data: BookTicker) -> bool:
-    low, high = MIN_AMOUNT, MAX_AMOUNT
     return (
-        low <= data.b <= high
-        and low <= data.B <= high
-        and low <= data.a <= high
-        and low <= data.A <= high
+        _low <= data.b <= _high
+        and _low <= data.B <= _high
+        and _low <= data.a <= _high
+        and _low <= data.A <= _high
     )
 
 
@@ -263,12 +147,12 @@ def _order_snapshot(data: DepthSnapshot) -> bool:
     return True
 
 
-def _trade(data: _StrictTrade, path: str, problems: Problems) -> AggTrade:
+def _trade(data: StrictTrade, path: str, problems: Problems) -> AggTrade:
     _check(data, path, problems, ids=("a",), times=("T",), amounts=("p", "q"))
     return AggTrade("aggTrade", data.s, data.a, data.p, data.q, data.T, data.m)
 
 
-def _ticker(data: _StrictTicker, path: str, problems: Problems) -> BookTicker:
+def _ticker(data: StrictTicker, path: str, problems: Problems) -> BookTicker:
     for price, size in (("b", "B"), ("a", "A")):
         if getattr(data, price) or getattr(data, size):
             _check(data, path, problems, amounts=(price, size))
@@ -278,7 +162,7 @@ def _ticker(data: _StrictTicker, path: str, problems: Problems) -> BookTicker:
     return BookTicker(data.s, data.b, data.B, data.a, data.A, time)
 
 
-def _depth(data: _StrictDepth, path: str, problems: Problems) -> Depth:
+def _depth(data: StrictDepth, path: str, problems: Problems) -> Depth:
     previous = getattr(data, "pu", None)
     numbers = ("U", "u") if previous is None else ("U", "u", "pu")
     _check(data, path, problems, ids=numbers, times=("E",))
@@ -287,7 +171,7 @@ def _depth(data: _StrictDepth, path: str, problems: Problems) -> Depth:
     return Depth("depthUpdate", data.s, data.E, data.U, data.u, bids, asks, previous)
 
 
-def _snapshot(data: _StrictSnapshot, path: str, problems: Problems) -> DepthSnapshot:
+def _snapshot(data: StrictSnapshot, path: str, problems: Problems) -> DepthSnapshot:
     _check(data, path, problems, ids=("lastUpdateId",))
     time = getattr(data, "E", None)
     if time is not None:
@@ -306,7 +190,7 @@ def _check(
     times: tuple[str, ...] = (),
     amounts: tuple[str, ...] = (),
 ) -> None:
-    for names, highest in ((ids, _MAX_ID), (times, _MAX_TIME)):
+    for names, highest in ((ids, MAX_ID), (times, MAX_TIME)):
         for name in names:
             number = getattr(data, name)
             if not 0 <= number <= highest:

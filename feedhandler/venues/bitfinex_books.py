@@ -22,6 +22,7 @@ __all__ = ["BitfinexBooks", "BookChecksum", "decimal_of"]
 
 _CHECKED = 25  # levels of each side that the checksum covers
 _REMEMBERED = 8192  # levels whose text is kept
+_MAX_CROSSED = 32  # frames that a book may stay crossed for
 _ENDED = Decimal(0)
 
 
@@ -64,10 +65,15 @@ class BitfinexBooks:
 
     Without a sequence (`sequenced` is false) nothing shows that a message is missing until the next
     checksum, so such books are `UNVERIFIABLE`.
+
+    A frame changes one level. Where an order that trades is seen before what it takes away has
+    ended, the two sides cross between two frames: such a delta waits for those that uncross the
+    book, and all become one.
     """
 
     def __init__(self, venue: str, *, sequenced: bool) -> None:
         self._venue = venue
+        self._crossed: dict[str, list[BookMessage]] = {}
         self._checksum = BookChecksum()
         self._books = SessionBooks(
             venue,
@@ -79,9 +85,11 @@ class BitfinexBooks:
         return self._books.image(symbol)
 
     def forget(self, subscriptions: Sequence[Subscription]) -> None:
+        self._crossed.clear()
         self._books.forget(subscriptions)
 
     def interrupted(self, *, recv_ns: int, epoch: int) -> Sequence[Event | Control]:
+        self._crossed.clear()
         return self._books.interrupted(GapReason.SEQUENCE, recv_ns=recv_ns, epoch=epoch)
 
     def take(
@@ -123,11 +131,28 @@ class BitfinexBooks:
                 down=False, delta=delta, path="$[1]", problems=problems,
             )  # fmt: skip
         if problems:
+            self._crossed.pop(symbol, None)
             error = DecodeError(self._venue, message, problems[:20])
             return self._books.malformed(
                 error, symbol, is_snapshot=is_snapshot, recv_ns=recv_ns, epoch=epoch
             )
         book = BookMessage(is_snapshot, right_bids, right_asks, time_ns, recv_ns, epoch)
+        if is_snapshot:
+            self._crossed.pop(symbol, None)
+            return self._books.take(symbol, book)
+        return self._delta(symbol, book)
+
+    def _delta(self, symbol: str, book: BookMessage) -> Sequence[Event | Control]:
+        sync, waiting = self._books.get(symbol), self._crossed.get(symbol)
+        if sync is None or sync.state is not SyncState.SYNCED:
+            return self._books.take(symbol, book)
+        if waiting is not None:
+            waiting.append(book)
+            book = _as_one(waiting)
+        if _crosses(sync.book, book) and len(waiting or ()) < _MAX_CROSSED:
+            self._crossed.setdefault(symbol, [book])
+            return [Ignored("delta that waits for the book to uncross")]
+        self._crossed.pop(symbol, None)
         return self._books.take(symbol, book)
 
     def check(
@@ -143,11 +168,47 @@ class BitfinexBooks:
         sync = self._books.get(symbol)
         if sync is None or sync.state is not SyncState.SYNCED:
             return [Ignored("checksum of a book that is not whole")]
+        waiting = self._crossed.pop(symbol, None)
+        if waiting is not None:  # what is crossed by now is wrong
+            return self._books.take(symbol, _as_one(waiting))
         if self._checksum(sync.book) == check:
             return []
         # A delta without a level: what it finds wrong is what is wrong already.
         book = BookMessage(False, (), (), None, recv_ns, epoch, checksum=check)
         return self._books.take(symbol, book)
+
+
+def _as_one(deltas: Sequence[BookMessage]) -> BookMessage:
+    """One delta that does what these do, in order."""
+    last = deltas[-1]
+    bids = {level.price: level for delta in deltas for level in delta.bids}
+    asks = {level.price: level for delta in deltas for level in delta.asks}
+    return BookMessage(
+        False,
+        tuple(sorted(bids.values(), reverse=True)),
+        tuple(sorted(asks.values())),
+        last.time_ns,
+        last.recv_ns,
+        last.epoch,
+    )
+
+
+def _crosses(book: OrderBook, delta: BookMessage) -> bool:
+    """Whether the book would be crossed after `delta`."""
+    best_bid, best_ask = book.best_bid, book.best_ask
+    bid = next((level.price for level in delta.bids if level.size), None)
+    ask = next((level.price for level in delta.asks if level.size), None)
+    if bid is None and ask is None:  # nothing is added
+        return False
+    ended_bids = {level.price for level in delta.bids if not level.size}
+    ended_asks = {level.price for level in delta.asks if not level.size}
+    if ended_bids:
+        best_bid = next((level for level in book.bids() if level.price not in ended_bids), None)
+    if ended_asks:
+        best_ask = next((level for level in book.asks() if level.price not in ended_asks), None)
+    bids = [price for price in (bid, best_bid and best_bid.price) if price is not None]
+    asks = [price for price in (ask, best_ask and best_ask.price) if price is not None]
+    return bool(bids and asks) and max(bids) >= min(asks)
 
 
 def decimal_of(value: object) -> Decimal:

@@ -3,9 +3,10 @@
 Sources, on docs.bitfinex.com: *Configs* (``conf/pub:list:pair:exchange`` and
 ``conf/pub:list:pair:futures``: a list within a list; it has no increments, and only what is
 traded), *Public Channels* (25 channels on a connection, 20 connects a minute), *Requirements and
-Limitations* (10 to 90 REST requests a minute), *General, Supported Pairs* (a ``t`` before the pair; capitals). Six letters are two codes
-of three, all others have a colon. Perpetual contracts have the suffix ``F0`` on both codes. UST is
-Tether, which all others call USDT, and BCHN is BCH; other codes are left as the venue has them.
+Limitations* (10 to 90 REST requests a minute), *General, Supported Pairs* (a ``t`` before the pair;
+capitals). Six letters are two codes of three, all others have a colon. Perpetual contracts have the
+suffix ``F0`` on both codes. UST is Tether, which all others call USDT, and BCHN is BCH; other codes
+are left as the venue has them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from feedhandler._core.fields import SymbolNames, encode
 from feedhandler._core.redaction import redact_url
@@ -81,16 +81,16 @@ class Bybit:
     """
 
     category: Category = field(default="linear", kw_only=True, validator=_check)
-    url: str = field(validator=valid_url, repr=redact_url)
+    url: str = field(
+        default=Factory(lambda self: _URLS.get(self.category, ""), takes_self=True),
+        validator=valid_url,
+        repr=redact_url,
+    )
     name: str = field(default="bybit", kw_only=True)
     dial: Dialer | None = field(default=None, kw_only=True, repr=False)
     fetch: Fetcher | None = field(default=None, kw_only=True, repr=False)
     instruments: Instruments | None = field(default=None, kw_only=True, repr=False)
     depth: int = field(default=200, kw_only=True, validator=_check)
-
-    @url.default
-    def _own_url(self) -> str:
-        return _URLS.get(self.category, "")
 
     def __attrs_post_init__(self) -> None:
         if self.category == "spot" and self.depth == 1:
@@ -208,7 +208,8 @@ class BybitSession:
         log = self._log
         asked = log.answered(envelope.req_id) if envelope.req_id else log.oldest(op)
         if asked is None or asked.kind != op:
-            return [Refused(None, words)] if refused else [Ignored(f"{op}: not asked for here")]
+            named = self._named(words)
+            return [Refused(named, words)] if refused else [Ignored(f"{op}: not asked for here")]
         if refused:
             return self._refusal(asked, words)
         if op == "subscribe":
@@ -224,12 +225,16 @@ class BybitSession:
         """One topic that is refused ends the whole request: the others are asked for again."""
         if asked.kind == "unsubscribe" or _BUSY.search(words):
             return [Ignored(words[:200])]
+        named = self._named(words)
+        if "already subscribed" in words and named is not None:
+            self._log.confirm([named])
+            return [Subscribed([named])]
+        return [Refused(s, words) for s in ([named] if named else asked.subscriptions)]
+
+    def _named(self, words: str) -> Subscription | None:
+        """The subscription whose topic is in the venue's words."""
         match = _NAMED.search(words)
-        named = [s for s in asked.subscriptions if match and self._venue.topic(s) == match[1]]
-        if "already subscribed" in words:
-            self._log.confirm(named)
-            return [Subscribed(named)] if named else [Ignored(words[:200])]
-        return [Refused(s, words) for s in named or asked.subscriptions]
+        return self._data.subscription(match[1]) if match else None
 
 
 def _topic(message: str | bytes) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, Literal
-
-from attrs import frozen
+from typing import Any
 
 from feedhandler._core.books import SessionBooks
 from feedhandler._core.construct import twin_of
@@ -16,7 +14,8 @@ from feedhandler._core.validators import BookMessage, ByCount
 from feedhandler.abc import Control, Ignored, Subscription
 from feedhandler.codec import FastDecoder
 from feedhandler.errors import DecodeError
-from feedhandler.model import Event, Level, Quote, Side, Trade
+from feedhandler.model import Event, Quote, Side, Trade
+from feedhandler.venues.bybit_data_wire import Book, Fills, Ticker
 
 __all__ = ["VALIDATOR", "BybitData"]
 
@@ -25,55 +24,6 @@ _SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
 _RESTARTED = 1  # this number begins the venue's count anew
 _Trade = twin_of(Trade)
 _Quote = twin_of(Quote)
-
-
-@frozen
-class _Fill:
-    T: int
-    s: str
-    S: Literal["Buy", "Sell"]
-    p: Decimal
-    v: Decimal
-    i: str
-
-
-@frozen
-class _Fills:
-    topic: str
-    data: list[_Fill]
-
-
-@frozen
-class _TickerData:
-    symbol: str
-    bid1Price: str | None = None  # noqa: N815  # the venue's name of it, as of the next three
-    bid1Size: str | None = None  # noqa: N815
-    ask1Price: str | None = None  # noqa: N815
-    ask1Size: str | None = None  # noqa: N815
-
-
-@frozen
-class _Ticker:
-    topic: str
-    ts: int
-    type: Literal["snapshot", "delta"]
-    data: _TickerData
-
-
-@frozen
-class _BookData:
-    s: str
-    b: tuple[Level, ...]
-    a: tuple[Level, ...]
-    u: int
-
-
-@frozen
-class _Book:
-    topic: str
-    ts: int
-    type: Literal["snapshot", "delta"]
-    data: _BookData
 
 
 _TOP = ("bid1Price", "bid1Size", "ask1Price", "ask1Size")
@@ -89,9 +39,9 @@ class BybitData:
         self._names = names
         self._tops = tops
         self.books = SessionBooks(venue, validator=VALIDATOR)
-        self._fills = FastDecoder(_Fills, venue=venue)
-        self._ticker = FastDecoder(_Ticker, venue=venue, amounts_as_text=True)
-        self._book = FastDecoder(_Book, venue=venue)
+        self._fills = FastDecoder(Fills, venue=venue)
+        self._ticker = FastDecoder(Ticker, venue=venue, amounts_as_text=True)
+        self._book = FastDecoder(Book, venue=venue)
         # By symbol: of a ticker's four amounts those that have come, and the two sides of a top.
         self._tickers: dict[str, dict[str, Decimal | None]] = {}
         self._sides: dict[str, list[_Side]] = {}
@@ -105,22 +55,31 @@ class BybitData:
                 self._tickers.pop(subscription.symbol, None)
                 self._sides.pop(subscription.symbol, None)
 
+    def _target(self, topic: str) -> tuple[str, str, str]:
+        """Our channel, if it is one, the venue's name of the symbol, and ours, if it is known."""
+        kind, _, name = topic.partition(".")
+        channel = {"publicTrade": "trades", "tickers": "ticker"}.get(kind, "")
+        if kind == "orderbook":
+            depth, _, name = name.partition(".")
+            channel = "ticker" if depth == "1" and self._tops else "book"
+        return channel, name, self._names.ours(name) or ""
+
+    def subscription(self, topic: str) -> Subscription | None:
+        channel, _, symbol = self._target(topic)
+        return Subscription(channel, symbol) if channel and symbol else None
+
     def take(
         self, topic: str, message: str | bytes, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
         """Decode a message of that topic."""
-        kind, _, name = topic.partition(".")
-        depth = ""
-        if kind == "orderbook":
-            depth, _, name = name.partition(".")
-        symbol = self._names.ours(name)
-        if symbol is None or kind not in ("orderbook", "publicTrade", "tickers"):
+        channel, name, symbol = self._target(topic)
+        if not (channel and symbol):
             return [Ignored(topic[:40])]
-        if kind == "publicTrade":
+        if channel == "trades":
             return self._trades(topic, name, symbol, message, recv_ns, epoch)
-        if kind == "tickers":
+        if channel == "ticker" and topic.startswith("tickers"):
             return self._quote(topic, name, symbol, message, recv_ns, epoch)
-        if depth == "1" and self._tops:
+        if channel == "ticker":
             return self._top(self._levels(topic, name, message, recv_ns, epoch), symbol)
         try:
             book = self._levels(topic, name, message, recv_ns, epoch)
@@ -151,7 +110,7 @@ class BybitData:
         return items
 
     def _wrong_fills(
-        self, fills: _Fills, topic: str, name: str, message: str | bytes
+        self, fills: Fills, topic: str, name: str, message: str | bytes
     ) -> DecodeError:
         problems = Problems()
         for i, fill in enumerate(fills.data):
@@ -244,7 +203,7 @@ class BybitData:
         )  # fmt: skip
 
     def _wrong_levels(
-        self, book: _Book, topic: str, name: str, message: str | bytes, *, whole: bool
+        self, book: Book, topic: str, name: str, message: str | bytes, *, whole: bool
     ) -> DecodeError:
         problems = Problems()
         if book.topic != topic or book.data.s != name:

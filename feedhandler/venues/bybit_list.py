@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-from feedhandler._core.fields import date_of, listed, undated
+from feedhandler._core.fields import date_of, listed, time_of
 from feedhandler.codec import FastDecoder, parse_amount
 from feedhandler.errors import DecodeError
 from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
@@ -75,7 +75,7 @@ def _instrument(one: _Listed) -> Instrument | None:
     if one.contractType.endswith("Perpetual"):
         kind = InstrumentKind.PERPETUAL
     elif one.contractType:
-        kind, expiry = InstrumentKind.FUTURE, date_of(undated(one.deliveryTime))
+        kind, expiry = InstrumentKind.FUTURE, date_of(time_of(one.deliveryTime))
         if expiry is None:
             return None  # nothing that could be named
     return Instrument(

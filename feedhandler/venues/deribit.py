@@ -229,13 +229,14 @@ class DeribitSession:
         return controls or [Ignored("an answer")]
 
     def _refusal(self, error: Any, asked: Asked | None) -> Sequence[Control]:
-        words = str(error)[:400]
-        code = None
-        if isinstance(error, dict):
-            code = error.get("code")
-            told = [str(error[key])[:200] for key in ("code", "message", "data") if error.get(key)]
-            words = " ".join(told)
-        if code in _PASSING or (asked is not None and asked.kind != "subscribe"):
+        told = (
+            [error.get(key) for key in ("code", "message", "data")]
+            if isinstance(error, dict)
+            else [error]
+        )
+        words = " ".join(f"{one!s:.200}" for one in told if one)
+        passing = isinstance(told[0], int) and told[0] in _PASSING
+        if passing or (asked is not None and asked.kind != "subscribe"):
             return [Ignored(words[:200])]
         return [Refused(s, words) for s in (asked.subscriptions if asked else (None,))]
 

@@ -12,7 +12,7 @@ import msgspec
 from attrs import frozen
 
 from feedhandler._core.books import SessionBooks
-from feedhandler._core.fields import MS, Problems, plain, undated
+from feedhandler._core.fields import MS, Problems, plain, time_of
 from feedhandler._core.levels import book_side, strict_side
 from feedhandler._core.validators import BookMessage, ByPreviousId
 from feedhandler.book import OrderBook
@@ -141,8 +141,8 @@ class BookReader:
         given_asks = [_new(Level, (level[0], level[1])) for level in one.asks]
         bids = book_side(given_bids, down=True, delta=not whole)
         asks = book_side(given_asks, down=False, delta=not whole)
-        time_ms = undated(one.ts)
-        if bids is None or asks is None or not time_ms:
+        time_ms = time_of(one.ts)
+        if bids is None or asks is None or time_ms is None:
             problems = Problems()
             problems.time_ns(one.ts, f"$.data[{i}].ts")
             for name, levels in (("asks", given_asks), ("bids", given_bids)):

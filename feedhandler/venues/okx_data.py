@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import frozen
 
 from feedhandler._core.construct import twin_of
-from feedhandler._core.fields import MS, Problems, SymbolNames, are_amounts, undated
+from feedhandler._core.fields import MS, Problems, SymbolNames, are_amounts, time_of
 from feedhandler.abc import Control, Ignored
 from feedhandler.codec import FastDecoder
 from feedhandler.errors import DecodeError
@@ -89,8 +89,8 @@ class OKXData:
         fills = self._fills.decode(message).data
         items: list[Event | Control] = []
         for fill in fills:
-            time_ms = undated(fill.ts)
-            if not (time_ms and are_amounts(fill.px, fill.sz)):
+            time_ms = time_of(fill.ts)
+            if time_ms is None or not are_amounts(fill.px, fill.sz):
                 problems = Problems()
                 for i, one in enumerate(fills):
                     problems.time_ns(one.ts, f"$.data[{i}].ts")

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from attrs import frozen
 
-from feedhandler._core.fields import date_of, listed, undated
+from feedhandler._core.fields import date_of, listed, time_of
 from feedhandler.codec import FastDecoder, parse_amount
 from feedhandler.errors import DecodeError
 from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
@@ -67,7 +67,7 @@ def parse_lists(venue: str, bodies: Sequence[bytes]) -> Instruments:
 def _instrument(one: _Listed) -> Instrument | None:
     """`None` for one that can't be named: of a kind that is not followed, or without an expiry."""
     kind = _KINDS.get(one.instType)
-    expiry = date_of(undated(one.expTime)) if kind is InstrumentKind.FUTURE else None
+    expiry = date_of(time_of(one.expTime)) if kind is InstrumentKind.FUTURE else None
     base, quote = one.baseCcy, one.quoteCcy
     if kind is not InstrumentKind.SPOT:
         base, _, quote = (one.instFamily or one.uly).partition("-")

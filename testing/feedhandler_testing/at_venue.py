@@ -31,6 +31,9 @@ def _expected(expect: Expect, means: Means, *, books: bool) -> Expect:
     gaps = [reason for reason in expect.gaps if can_tell or reason not in _TOLD_BY_CHECKS]
     if "checksum" not in means.says:
         gaps = [reason for reason in gaps if reason != "checksum"]
+    if books and not means.numbered_books and not means.per_connection and "checksum" in means.says:
+        # What is missing shows at the next checksum.
+        gaps = [*dict.fromkeys("checksum" if reason == "sequence" else reason for reason in gaps)]
     return evolve(
         expect,
         gaps=gaps,

@@ -85,6 +85,7 @@ class MockWebSocketConnection:
         self._unsaid = False
         self._idle = trio.CancelScope()
         self._heard = trio.Event()
+        self.first_message: str | bytes | None = None  # that the client has sent
         self._board = board
         self._compressed = compressed
         self._on_sent = on_sent
@@ -477,6 +478,8 @@ class MockWebSocketConnection:
                             self._has_heard()
                             message = _joined(parts)
                             parts.clear()
+                            if self.first_message is None:
+                                self.first_message = message
                             self._received.append(message)
                             self._arrived.set()
                             await received(self, message)

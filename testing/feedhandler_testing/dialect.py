@@ -70,9 +70,10 @@ class Means:
     number (or that of its message). `verifiable_books`: the same of its books. `numbered_books`: an
     event of a book has the venue's own number, which `Dialect.book_number()` understands; other
     books are known by their levels. `dated_snapshots`: a snapshot says which message of the book it
-    stands for, so that one that is too old can be told. `per_connection`: its numbers are those of a connection's
-    messages, so what is missing may be of any symbol. `first_stamp` is the first such number,
-    which each message then has as ``stamp``. `time_unit_ns` is how exact its times are.
+    stands for, so that one that is too old can be told. `per_connection`: its numbers are those of
+    a connection's messages, so what is missing may be of any symbol. `first_stamp` is the first
+    such number, which each message then has as ``stamp``. `time_unit_ns` is how exact its times
+    are.
 
     With `repeats_last` the delta that a snapshot ends with is applied to it once more.
 
@@ -287,6 +288,8 @@ DIALECTS: Mapping[str, str] = MappingProxyType(
         "coinbase": f"{_VENUES}.coinbase:CoinbaseDialect",
         "deribit": f"{_VENUES}.deribit:DeribitDialect",
         "gemini": f"{_VENUES}.gemini:GeminiDialect",
+        "kraken": f"{_VENUES}.kraken:KrakenDialect",
+        "kraken_v1": f"{_VENUES}.kraken_v1:KrakenV1Dialect",
         "okx": f"{_VENUES}.okx:OKXDialect",
         "price": "feedhandler_testing.dialect:PlainDialect",
     }

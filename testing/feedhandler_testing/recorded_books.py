@@ -64,7 +64,9 @@ class RecordedBooks:
         if image is None:
             return None
         book = MockBook(symbol, _sizes(image.bids), _sizes(image.asks))
-        book.time_ns = image.venue_time_ns or image.recv_ns
+        # Said after all that it holds, as exactly as the dialect can say it.
+        unit = self._dialect.means.time_unit_ns
+        book.time_ns = -(-(image.venue_time_ns or image.recv_ns) // unit) * unit
         book.checksum_of = self._dialect.checksum
         if isinstance(self._dialect, PlainDialect):
             return {**book.snapshot(), "sequence": image.sequence}

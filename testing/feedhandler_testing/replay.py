@@ -8,14 +8,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import trio
 from attrs import define, field, frozen
 
 from feedhandler._io.nursery import open_plain_nursery
-from feedhandler.abc import Dialer, Fetcher, HttpResponse, Venue
+from feedhandler.abc import Dialer, Fetcher, HttpResponse, ListedVenue, Venue
 from feedhandler.errors import RecordingError
 from feedhandler.recording import Record, read_recording
 from feedhandler_testing.connection import MockWebSocketConnection
@@ -23,9 +23,14 @@ from feedhandler_testing.dialect import DIALECTS, Dialect, StampedSession, diale
 from feedhandler_testing.recorded_books import RecordedBooks
 from feedhandler_testing.server import MockWebSocketServer
 
-__all__ = ["LoadedRecording", "Mutation", "Planted", "ReplayServer"]
+__all__ = ["END", "LoadedRecording", "Mutation", "Planted", "ReplayServer"]
 
-_END = "end of the recording"
+V = TypeVar("V", bound=Venue)
+
+END = "end of the recording"
+"""The reason with which each connection is closed once all of the recording was played."""
+
+_MORE = "end of the recording of this connection"
 _SLICE = 256  # messages that are sent at once where nothing asks for a pause
 
 Mutation = Callable[[int, "str | bytes"], "Sequence[str | bytes]"]
@@ -87,6 +92,39 @@ class LoadedRecording:
             )
         return lines
 
+    def first_requests(self, *, only: Sequence[int] | None = None) -> list[str | bytes | None]:
+        """What each connection has sent first, in the order of `lines()`; `None`: nothing."""
+        first: dict[int, str | bytes | None] = {}
+        for one in self.records:
+            if one.c is None or (only is not None and one.c not in only):
+                continue
+            if first.setdefault(one.c) is None and one.k == "send":
+                first[one.c] = one.payload
+        return [first[number] for number in sorted(first)]
+
+    def with_instruments(self, venue: V) -> V:
+        """`venue` with the list of instruments that was recorded, if one was and it needs one.
+
+        Raises `DecodeError` where what was recorded is no such list.
+        """
+        if not isinstance(venue, ListedVenue):
+            return venue
+        bodies = []
+        for url in venue.instrument_urls():
+            recorded = [one for one in self.records if one.k == "http" and _same(one.url, url)]
+            if not recorded:
+                return venue
+            payload = recorded[-1].payload or b""
+            bodies.append(payload.encode() if isinstance(payload, str) else payload)
+        if not bodies:
+            return venue
+        return venue.with_instruments(venue.parse_instruments(bodies))
+
+
+def _same(recorded: str | None, url: str) -> bool:
+    """Whether what was recorded at one URL is what is asked for at another, or on another host."""
+    return recorded is not None and _is_for(recorded, url)
+
 
 @define
 class Planted:
@@ -144,11 +182,13 @@ class ReplayServer:
         async with open_feed(server.venue(), recording.symbols, channels=["book"]) as feed: ...
     ```
 
-    The nth connection of the client gets what the nth recorded one received, at `speed` times real
-    time, once it has sent its first message, or `patience_s` after it began. Then it is closed with
-    code 1000, and `done` is set after the last; with `stays`, it stays open. One that ended early
-    is played to the next from its beginning. `merged` plays all recorded connections as one, `only`
-    these. `mutate` may change, add or leave out messages, as `Planted` does.
+    A connection of the client gets what one of the recorded ones received, at `speed` times real
+    time, once it has sent its first message, or `patience_s` after it began: the first that has
+    begun with the same request and that nobody got yet; where none was recorded so, the first of
+    all. Then it is closed with code 1000 if there is more for that client, else after the last,
+    when `done` is set; with `stays`, it stays open. One that ended early is played to the next from
+    its beginning. `merged` plays all recorded connections as one, `only` these. `mutate` may
+    change, add or leave out messages, as `Planted` does.
 
     Where the recording shows no request (it subscribed in the URL), the `dialect` (by default, that
     of the recording's venue) acknowledges them; otherwise the recorded answers stand.
@@ -204,7 +244,10 @@ class ReplayServer:
         self._at = min(one.t for one in recording.records if one.c is not None)
         self._moved = trio.Event()
         self._fetched: set[int] = set()  # which records were answered with
-        self._next = 0
+        self._asked_first = [] if merged else recording.first_requests(only=only)
+        self._playing: dict[int, MockWebSocketConnection] = {}  # who gets which line, or got it
+        self._played: set[int] = set()
+        self._turned = trio.Event()  # a line is over, or free again
         self._fresh = fresh_books
         self._books: RecordedBooks | None = None  # of the line that is played
         self._asked: dict[int, set[tuple[str, str]]] = {}  # of each connection
@@ -249,41 +292,97 @@ class ReplayServer:
         return self.mock.fetch
 
     def venue(self, symbols: Sequence[str] | None = None) -> Venue:
-        """This library's venue, set up to talk to it (about all recorded symbols)."""
-        return self.mock.venue(self.recording.symbols if symbols is None else symbols)
+        """This library's venue, set up to talk to it (about all recorded symbols).
+
+        It has the list of instruments that was recorded, if one was, else one of the dialect's.
+        Raises `DecodeError` where the recorded list is none.
+        """
+        venue = self.mock.venue(self.recording.symbols if symbols is None else symbols)
+        return self.recording.with_instruments(venue)
 
     # --- the stream ---
 
     async def _serve(self, nursery: trio.Nursery) -> None:
-        playing: dict[int, MockWebSocketConnection] = {}
         while True:
             connection = await self.mock.next_connection()
-            if self.done.is_set():
-                continue  # there is no more to say
-            number = self._next
-            while number in playing and not playing[number].closed:
-                number += 1  # two at once: they follow each other as they were recorded
-            number = min(number, len(self._lines) - 1)
-            playing[number] = connection
-            nursery.start_soon(self._play, connection, number)
+            nursery.start_soon(self._play, connection)
 
-    async def _play(self, connection: MockWebSocketConnection, number: int) -> None:
+    async def _play(self, connection: MockWebSocketConnection) -> None:
+        with trio.move_on_after(self._patience_s):
+            await connection.wait_heard()
+        number = await self._wait_for_line(connection)
+        if number is not None:
+            await self._play_to(connection, number)
+            if connection.closed or number not in self._played:
+                self._turn()  # another connection gets it again
+                return
+        if self._stays:
+            return
+        # The client is to come again, if there is more for it; else nobody goes before the end.
+        await self._wait_until_of_use(connection)
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await connection.close(1000, END if self.done.is_set() else _MORE)
+
+    async def _play_to(self, connection: MockWebSocketConnection, number: int) -> None:
         try:
             await self._play_line(connection, self._lines[number])
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # the next connection gets it again
+            return
         if connection.closed:
             return
-        self._next = max(self._next, number + 1)
-        if self._next >= len(self._lines):
+        self._played.add(number)
+        if len(self._played) == len(self._lines):
             self.done.set()
-        if not self._stays:
-            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await connection.close(1000, _END)
+        self._turn()
+
+    # --- which line ---
+
+    def _free(self, connection: MockWebSocketConnection, *, anyones: bool) -> int | None:
+        """The first line that nobody has got, for a client that has asked as it did there.
+
+        Where none of the recorded ones has asked so, or with `anyones`, the first of all.
+        """
+        free = [
+            number
+            for number in range(len(self._lines))
+            if number not in self._played
+            and (number not in self._playing or self._playing[number].closed)
+        ]
+        asked = connection.first_message
+        if not anyones and asked is not None and asked in self._asked_first:
+            free = [number for number in free if self._asked_first[number] == asked]
+        return free[0] if free else None
+
+    async def _wait_for_line(self, connection: MockWebSocketConnection) -> int | None:
+        """The line for this client, once there is one; `None`: there is no more."""
+        give_up_at = trio.current_time() + self._patience_s
+        while not (self.done.is_set() or connection.closed):
+            patient = trio.current_time() < give_up_at
+            number = self._free(connection, anyones=not patient)
+            if number is not None:
+                self._playing[number] = connection
+                return number
+            turned = self._turned
+            with trio.move_on_at(give_up_at if patient else math.inf):
+                await turned.wait()
+        return None
+
+    async def _wait_until_of_use(self, connection: MockWebSocketConnection) -> None:
+        """Wait until the client may get more by coming again, or there is no more."""
+        give_up_at = trio.current_time() + self._patience_s
+        while not (self.done.is_set() or connection.closed):
+            patient = trio.current_time() < give_up_at
+            if self._free(connection, anyones=not patient) is not None:
+                return
+            turned = self._turned
+            with trio.move_on_at(give_up_at if patient else math.inf):
+                await turned.wait()
+
+    def _turn(self) -> None:
+        turned, self._turned = self._turned, trio.Event()
+        turned.set()
 
     async def _play_line(self, connection: MockWebSocketConnection, line: list[Record]) -> None:
-        with trio.move_on_after(self._patience_s):
-            await connection.wait_heard()
         started, first = trio.current_time(), line[0].t if line else 0
         self._move(first, back=True)
         self._fetched.clear()

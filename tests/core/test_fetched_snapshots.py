@@ -167,3 +167,16 @@ def test_what_is_interrupted_forgets_the_snapshot_that_was_ahead() -> None:
     sync.interrupted(GapReason.MALFORMED, recv_ns=7, epoch=2)
     assert feed(sync, delta(8, 12)) == []
     assert feed(sync, snapshot(12)) == ["snapshot 12 verified", "synced"]
+
+
+@pytest.mark.parametrize("validator", [ByRange(), ByPrevious()])
+def test_a_delta_within_the_one_before_it_shows_that_a_number_is_wrong(
+    validator: Validator,
+) -> None:
+    """The end of the one before was too high, so what follows it seems to be old."""
+    sync = fresh(validator)
+    feed(sync, delta(5, 7, 4), snapshot(7))
+    feed(sync, delta(8, 9, 7), delta(10, 900, 9))
+    assert feed(sync, delta(10, 900, 9), delta(8, 9, 7)) == ["ignored: duplicate"] * 2
+    assert feed(sync, delta(12, 15, 11)) == ["gap None-None", "resync"]
+    assert feed(sync, delta(16, 17, 15), snapshot(16))[-1].endswith("-17 verified")

@@ -134,7 +134,7 @@ def test_chaos_ends_when_its_time_is_over() -> None:
 def test_what_chaos_finds_is_shrunk_and_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feedhandler_testing.chaos.random_scenario", lambda seed: BROKEN)
+    monkeypatch.setattr("feedhandler_testing.chaos.random_scenario", lambda seed, venue: BROKEN)
     result = run("chaos", "--seeds", 1, "--plain", "--save", tmp_path / "found")
     assert result.exit_code == 1
     assert result.stdout.rstrip().endswith("1 violations")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import trio
 import zstandard
+from attrs import evolve
 from click.testing import CliRunner, Result
 from rich.console import Console
 from trio.testing import MockClock
@@ -19,17 +23,20 @@ from trio.testing import MockClock
 from feedhandler.cli.app import cli
 from feedhandler.cli.board import Board, Output
 from feedhandler.cli.demo import run_demo
-from feedhandler.cli.record import Plan, run_record
-from feedhandler.cli.replay import replay
+from feedhandler.cli.record import Plan, record_venue, run_record
+from feedhandler.cli.replay import connections_of, name_of, replay, run_replay
 from feedhandler.cli.watch import run_watch
 from feedhandler.errors import ConfigError, RecordingError
 from feedhandler.handler import open_feed
-from feedhandler.model import Gap, PriceUpdate
+from feedhandler.instruments import Instrument, InstrumentKind, Instruments
+from feedhandler.model import Gap, PriceUpdate, Trust
 from feedhandler.recording import Record, RecordingWriter, read_recording
 from feedhandler.venues.price import PriceVenue
 from feedhandler_testing import MockBook, MockWebSocketServer, price_message
+from feedhandler_testing.dialect import dialect_by_name
+from feedhandler_testing.replay import LoadedRecording
 
-COMMANDS = ("demo", "replay", "record", "watch")
+COMMANDS = ("demo", "replay", "record", "watch", "symbols")
 
 
 def run(*arguments: str | Path) -> Result:
@@ -58,6 +65,20 @@ def prices_recording(path: Path, connections: int = 1, each: int = 50) -> Path:
     return path
 
 
+def instruments_file(path: Path, *, fetched_ns: int | None = None) -> Path:
+    """OKX's list, as if fetched just now."""
+    listed = Instruments(
+        [
+            Instrument("ETH-USDT", "ETH-USDT", "ETH", "USDT", InstrumentKind.SPOT),
+            Instrument("BTC-USDT", "BTC-USDT", "BTC", "USDT", InstrumentKind.SPOT),
+            Instrument("LUNA-USDT", "LUNA-USDT", "LUNA", "USDT", InstrumentKind.SPOT, active=False),
+        ]
+    )
+    now_ns = time.time_ns() if fetched_ns is None else fetched_ns
+    path.write_text(listed.stamped(venue="okx", fetched_ns=now_ns).dumps())
+    return path
+
+
 # --- help and errors -----------------------------------------------------------------------------
 
 
@@ -78,13 +99,13 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
     header = {"format": "feedhandler-recording", "version": 1, "venue": "price", "subscribed": {}}
     files: dict[str, dict[str, object]] = {
         "newer": {**header, "version": 7},
-        "kraken": {**header, "venue": "kraken"},
+        "nowhere": {**header, "venue": "nowhere"},
         "other": {"format": "pcap"},
         "empty": header,
     }
     for name, document in files.items():
         lines = [json.dumps(document)]
-        if name == "kraken":
+        if name == "nowhere":
             lines.append('{"t":1,"k":"recv","c":0,"text":"{}"}')
         text = "".join(f"{line}\n" for line in lines)
         (folder / f"{name}.zst").write_bytes(zstandard.compress(text.encode()))
@@ -92,6 +113,7 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
     (folder / "shape.zst").write_bytes(zstandard.compress(text.encode() + b"\n"))
     (folder / "plain.zst").write_text("hello")
     (folder / "torn.zst").write_bytes((folder / "newer.zst").read_bytes()[:20])
+    listed = instruments_file(folder / "okx.json")
     closed = "ws://127.0.0.1:9"
     out = folder / "out.zst"
     return {
@@ -107,7 +129,7 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "odd host to record": (["record", "ws://a..b/", "--out", out], "url='ws://a..b/'"),
         "seconds nan": (["watch", "coinbase", "A", "--seconds", "nan"], "'nan' is not possible"),
         "no messages": (["replay", folder / "empty.zst"], "holds no received message"),
-        "venue without decoder": (["replay", folder / "kraken.zst"], "'kraken': is not known"),
+        "venue without decoder": (["replay", folder / "nowhere.zst"], "'nowhere': is not known"),
         "speed 0": (["replay", folder / "empty.zst", "--speed", "0"], "'0' is not possible; use"),
         "speed nan": (["replay", folder / "empty.zst", "--speed", "nan"], "'nan' is not possible"),
         "unknown venue": (["watch", "coinbse", "A"], "did you mean 'coinbase'"),
@@ -122,6 +144,45 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
         "record symbol": (
             ["record", closed, "--out", out, "--symbol", "A"], "venue='raw': is not known",
         ),
+        "nothing to record": (["record", "--out", out], "there is nothing to record; name a URL"),
+        "a venue without symbols": (["record", "--venue", "okx", "--out", out], "name a URL, or"),
+        "--send to a venue": (
+            ["record", "--venue", "okx", "--symbols", "A", "--send", "x", "--out", out, closed],
+            "requests to okx are the handler's; leave --send out",
+        ),
+        "record nowhere, a venue": (
+            ["record", closed, "--venue", "price", "--symbols", "A", "--out", out],
+            "refused the connection",
+        ),
+        "record a channel": (
+            ["record", "--venue", "coinbase", "--symbols", "A", "--channels", "x", "--out", out],
+            "no such channel",
+        ),
+        "record over, a venue": (
+            ["record", closed, "--venue", "price", "--symbols", "A", "--out", folder / "plain.zst"],
+            "exists already",
+        ),
+        "watch the unlisted": (
+            ["watch", "--venue", "okx", "BTC-USDTT", "--instruments", listed],
+            "symbols='BTC-USDTT': okx has no such instrument; did you mean 'BTC-USDT'",
+        ),
+        "watch the delisted": (
+            ["watch", "okx", "LUNA-USDT", "--instruments", listed], "halted or delisted",
+        ),
+        "another's list": (
+            ["watch", "deribit", "BTC-USDT", "--instruments", listed],
+            "it is the list of 'okx', not of 'deribit'",
+        ),
+        "a list for none": (
+            ["watch", "price", "A", "--url", closed, "--instruments", listed],
+            "price has no list of instruments",
+        ),
+        "symbols of none": (["symbols", "--venue", "price"], "has no address of its own"),
+        "symbols that fit not": (
+            ["symbols", "--venue", "okx", "XYZ", "--instruments", listed],
+            "pattern='XYZ': none of the 3 instruments fits",
+        ),
+        "no venue to watch": (["watch"], "Missing argument '[VENUE]'"),
         "negative time": (["demo", "--seconds", "-1"], "'-1' is not possible; use a number over 0"),
         "no such command": (["dmo"], "No such command"),
     }  # fmt: skip
@@ -133,7 +194,10 @@ def _errors(folder: Path) -> dict[str, tuple[list[str | Path], str]]:
     "no messages", "venue without decoder", "speed 0", "speed nan", "unknown venue",
     "unknown channel", "no symbols", "blank symbol", "price without url", "watch http",
     "record http", "record nowhere", "record over", "record symbol", "negative time",
-    "no such command",
+    "no such command", "nothing to record", "a venue without symbols", "--send to a venue",
+    "record nowhere, a venue", "record a channel", "record over, a venue", "watch the unlisted",
+    "watch the delisted", "another's list", "a list for none", "symbols of none",
+    "symbols that fit not", "no venue to watch",
 ])  # fmt: skip
 def test_an_error_is_one_clear_sentence_and_an_exit_code(tmp_path: Path, name: str) -> None:
     errors = _errors(tmp_path)
@@ -271,6 +335,165 @@ async def test_a_truncated_recording_is_replayed_only_if_asked(tmp_path: Path) -
     result = await replay(path, partial=True)
     assert result.torn
     assert 0 < result.kinds["PriceUpdate"] < 30_000
+
+
+async def test_replay_tells_how_far_each_book_could_be_trusted(tmp_path: Path) -> None:
+    path = tmp_path / "a.zst"
+    book = MockBook("A", {"9.50": "1"}, {"11": "3"})
+    messages = [book.snapshot(), book.delta({"9.75": "2"})]
+    book.delta({"9.50": "2"})  # is lost
+    messages += [book.delta({"9.60": "1"}), book.snapshot()]
+    messages += [book.delta({"9.80": f"{n}"}) for n in range(1, 5)]
+    with RecordingWriter(path, venue="price", subscribed={"book": ["A"]}) as writer:
+        for n, message in enumerate(messages):
+            writer.write(Record(n, "recv", 0, payload=json.dumps(message)))
+    result = await replay(path)
+    messages_by_trust = result.coverage["A"].messages
+    assert messages_by_trust[Trust.VERIFIED] == 7
+    assert messages_by_trust[Trust.SUSPECT] >= 1
+    top = result.tops["A"]
+    assert [str(level.price) for level in (*top.bids, *top.asks)] == ["9.80", "11"]
+    output, text = plain()
+    assert await run_replay(path, math.inf, False, output) == 0
+    for told in (
+        "book          A", "by time     verified ", "by messages verified ", "suspect ",
+        "final top   9.80 (4) / 11 (3)", "gap: A book sequence",
+    ):  # fmt: skip
+        assert told in text.getvalue(), text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "venue", "books"),
+    [
+        ("binance", None, 4), ("binance_futures", None, 4), ("bybit", None, 4),
+        ("bybit", "bybit_spot", 2), ("kraken", None, 10), ("coinbase", None, 2),
+    ],
+)  # fmt: skip
+async def test_a_real_recording_is_replayed_whole(
+    recordings: Path, name: str, venue: str | None, books: int
+) -> None:
+    """One venue has recorded two interfaces, another a connection for each channel."""
+    result = await replay(recordings / f"{name}.jsonl.zst", venue=venue)
+    assert (result.gaps, result.decode_errors) == (0, 0)
+    assert len(result.coverage) == len(result.tops) == books
+    for coverage in result.coverage.values():
+        messages = coverage.messages
+        assert messages[Trust.SUSPECT] == messages[Trust.STALE] == 0
+        # The snapshots of Kraken's first interface have no checksum.
+        assert messages[Trust.VERIFIED] >= 1
+        assert messages[Trust.UNVERIFIABLE] == (1 if name == "kraken" else 0)
+    for top in result.tops.values():
+        assert top.best_bid is not None
+        assert top.best_ask is not None
+        assert top.best_bid.price < top.best_ask.price
+
+
+def test_the_interface_is_told_by_the_recorded_address() -> None:
+    def recorded(venue: str, *urls: str) -> LoadedRecording:
+        opened = [Record(c, "open", c, url=url) for c, url in enumerate(urls)]
+        return LoadedRecording(venue, {}, tuple(opened))
+
+    one, two = "wss://stream.bybit.com/v5/public/linear", "wss://stream.bybit.com/v5/public/spot"
+    both = recorded("bybit", one, two)
+    assert name_of(both) == "bybit"
+    assert connections_of(both, "bybit") == [0]
+    assert connections_of(both, "bybit_spot") == [1]
+    assert name_of(recorded("bybit", two)) == "bybit_spot"
+    assert connections_of(recorded("bybit", two), "bybit_spot") is None, "that is all"
+    assert name_of(recorded("kraken", "wss://ws.kraken.com")) == "kraken_v1"
+    assert name_of(recorded("kraken", "wss://ws.kraken.com/v2")) == "kraken"
+    assert name_of(recorded("kraken", "ws://127.0.0.1:80/")) == "kraken"
+    assert name_of(recorded("okx", one)) == "okx", "another venue's address says nothing"
+    assert connections_of(recorded("price", one), "price") is None
+
+
+async def test_a_venue_is_recorded_through_the_whole_handler_and_replayed(tmp_path: Path) -> None:
+    """Over loopback: its list of instruments and its snapshots come over REST."""
+    path, cache = tmp_path / "a.zst", tmp_path / "binance.json"
+    symbols = ["BTC-USDT", "ETH-USDT"]
+    dialect = dialect_by_name("binance")
+    async with MockWebSocketServer(tcp=True, dialect=dialect) as server, trio.open_nursery() as own:
+        venue = evolve(server.venue(symbols), instruments=None)  # type: ignore[type-var]  # it is attrs'
+        for symbol in symbols:
+            server.next_delta(symbol)
+
+        async def exchange() -> None:
+            for c in range(2):
+                connection = await server.next_connection()
+                await connection.wait_heard()
+                await trio.sleep(0.3)
+                for _ in range(10):
+                    for symbol in symbols:
+                        await connection.send_messages(
+                            [server.next_price(symbol), server.next_delta(symbol)]
+                        )
+                if c == 0:
+                    await connection.close(1001, "bye")
+
+        own.start_soon(exchange)
+        output, text = plain()
+        plan = Plan(
+            out=path, venue="binance", symbols=symbols, channels=["trades", "book"],
+            instruments=cache, seconds=2.0,
+        )  # fmt: skip
+        count = await record_venue(venue, plan, output)
+        own.cancel_scope.cancel()
+    assert "disconnected: the peer closed with code 1001 (bye)" in text.getvalue()
+    assert "gap: BTC-USDT book reconnect" in text.getvalue()
+    assert Instruments.loads(cache.read_text()).venue == "binance"
+    with read_recording(path) as recording:
+        assert recording.header.subscribed == {"trades": symbols, "book": symbols}
+        records = list(recording)
+    kinds = Counter(record.k for record in records)
+    assert kinds["recv"] == count
+    assert kinds["http"] == 1 + 2 * len(symbols)
+    assert kinds["open"] == kinds["close"] == 2
+    result = await replay(path)
+    assert result.kinds["Trade"] == 40
+    assert result.sent == count
+    assert result.decode_errors == 0
+    assert sorted(result.tops) == symbols
+    for symbol in symbols:
+        book = server.books[symbol]
+        top = result.tops[symbol]
+        assert [*map(str, top.bids[0])] == [*book.bids[0]]
+        assert [*map(str, top.asks[0])] == [*book.asks[0]]
+        assert result.coverage[symbol].message_share(Trust.VERIFIED) == 1.0
+
+
+def test_symbols_are_listed_from_a_file(tmp_path: Path) -> None:
+    listed = instruments_file(tmp_path / "okx.json")
+    result = run("symbols", "--venue", "okx", "--instruments", listed)
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines() == [
+        "BTC-USDT   BTC-USDT   spot  active",
+        "ETH-USDT   ETH-USDT   spot  active",
+        "LUNA-USDT  LUNA-USDT  spot  not active",
+    ]
+    for pattern, found in (("btc", ["BTC-USDT"]), ("?TH-*", ["ETH-USDT"]), ("USDT", None)):
+        result = run("symbols", "--venue", "okx", pattern, "--instruments", listed, "--active")
+        names = [line.split()[0] for line in result.output.splitlines()]
+        assert names == (found or ["BTC-USDT", "ETH-USDT"])
+
+
+def test_without_httpx_an_old_list_is_used_and_else_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "feedhandler._io.http", raising=False)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    old = instruments_file(tmp_path / "old.json", fetched_ns=1)
+    assert run("symbols", "--venue", "okx", "--instruments", old).exit_code == 0
+    out = tmp_path / "out.zst"
+    for arguments in (
+        ["symbols", "--venue", "okx"],
+        ["watch", "--venue", "okx", "BTC-USDT"],
+        ["watch", "okx", "BTC-USDT", "--instruments", str(tmp_path / "new.json")],
+        ["record", "--venue", "binance", "--symbols", "BTC-USDT", "--out", str(out)],
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert "install feedhandler[rest]" in result.output
+    assert not out.exists()
 
 
 # --- record and watch ----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ from feedhandler.abc import (
 from feedhandler.instruments import Instrument, InstrumentKind
 from feedhandler.venues.binance import Binance
 from feedhandler.venues.binance_futures import MARKET, BinanceFutures
+from feedhandler_testing.venue_fuzz import fuzz_session, mutant_of
 
 RECV = 1_786_309_548_000_000_000
 SPOT = InstrumentKind.SPOT
@@ -672,3 +674,75 @@ def test_gaps_are_events_that_can_be_told_from_others(line: Line) -> None:
     line.whole()
     items = line.depth(170, 171)
     assert [item for item in items if isinstance(item, Gap) and item.of_book and item.symbol]
+
+
+# --- mutants -------------------------------------------------------------------------------------
+
+
+def corpus(line: Line) -> list[str]:
+    stream = "bnbbtc@depth@100ms"
+    ours = [line.text(stream, DEPTH, U=n, u=n + 1, pu=n - 1) for n in range(157, 180, 2)]
+    return [
+        '{"result":null,"id":1}',
+        '{"code":2,"msg":"Invalid request: too many parameters","id":2}',
+        compact({"stream": "!serverShutdown", "data": SHUTDOWN}),
+        compact({"stream": "bnbbtc@kline_1m", "data": {"e": "kline"}}),
+        *(line.text("bnbbtc@aggTrade", TRADE, a=n) for n in (1, 2, 5)),
+        line.text("ethbtc@bookTicker", TICKER, s="ETHBTC"),
+        *ours,
+    ]
+
+
+class Whole:
+    """Makes sessions that have asked for something, and have a book."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.made: list[Any] = []
+
+    def __call__(self) -> Any:
+        line = Line(futures=self._line.futures)
+        line.session.requests(subscribe=[BOOK, TRADES])
+        line.whole()
+        self.made = [line.session]  # the last
+        return line.session
+
+
+def test_mutants_give_events_or_decode_errors(line: Line) -> None:
+    make = Whole(line)
+    report = fuzz_session(make, corpus(line), runs=12_000, seed=11)
+    assert report.refused > 2000
+    assert report.events > 2000
+
+
+def test_mutants_leave_nothing_behind(line: Line) -> None:
+    make = Whole(line)
+    session = make()
+    fuzz_session(lambda: session, corpus(line), runs=6000, seed=12)
+    assert set(session._asked.values()) == {"BNB-BTC"}
+    assert {route.symbol for route in session._routes.values()} <= {"BNB-BTC", "ETH-BTC"}
+    assert len(session._routes) < 2000
+    assert set(session._books._syncs) <= {"BNB-BTC", "ETH-BTC"}
+    assert set(session._ids.last_of) <= {"BNB-BTC", "ETH-BTC"}
+
+
+def test_streams_that_are_remembered_are_bounded(line: Line) -> None:
+    for n in range(10_000):
+        assert line.take(compact({"stream": f"bnbbtc@kline_{n}", "data": {}}))
+    assert len(line.session._routes) == 8192
+    assert isinstance(line.ticker()[0], Quote)
+
+
+def test_mutants_of_snapshots_give_a_book_or_a_decode_error(line: Line) -> None:
+    body = compact({**SNAPSHOT, **(TIMES if line.futures else {}), "lastUpdateId": 160})
+    rng, books = Random(13), 0
+    for _ in range(4000):
+        fresh = Line(futures=line.futures)
+        fresh.depth(157, 160)
+        mutant = mutant_of(body, rng)
+        try:
+            items = fresh.snapshot_of(mutant if isinstance(mutant, bytes) else mutant.encode())
+        except DecodeError:
+            continue
+        books += any(isinstance(item, BookSnapshot) for item in items)
+    assert books > 100

@@ -553,13 +553,55 @@ def test_a_checksum_that_is_none_makes_its_book_suspect(check: Any) -> None:
     assert kinds(line.frame(B, "cs", check)) == [Gap, Resync, Malformed]
 
 
-def test_a_crossed_book_is_not_told() -> None:
+def test_a_delta_that_crosses_waits_for_those_that_uncross_the_book() -> None:
     line = Line()
     line.whole_book()
-    gap, resync = line.frame(B, [7255.5, 1, 5])
+    assert kinds(line.frame(B, [7255.5, 1, 5])) == [Ignored]
+    image = line.session.book_image("BTC-USD")
+    assert image is not None
+    assert image.bids[0].price == Decimal("7254.7")
+    (delta,) = line.frame(B, [7255.1, 0, -1])
+    assert isinstance(delta, BookDelta)
+    assert delta.trust is Trust.VERIFIED
+    assert (delta.bids, delta.asks) == (
+        (Level(Decimal("7255.5"), Decimal(5)),), (Level(Decimal("7255.1"), Decimal(0)),),
+    )  # fmt: skip
+    assert line.frame(B, "cs", signed_crc("7255.5:5:7256:-1.25:7254.7:3.3:7254.5:2")) == []
+
+
+def test_a_level_that_only_passes_through_leaves_nothing() -> None:
+    line = Line()
+    line.whole_book()
+    assert kinds(line.frame(B, [7255.5, 1, 5])) == [Ignored]
+    (delta,) = line.frame(B, [7255.5, 0, 1])
+    assert isinstance(delta, BookDelta)
+    assert line.frame(B, "cs", CHECK) == []
+
+
+@pytest.mark.parametrize("end", ["checksum", "many frames"])
+def test_a_book_that_stays_crossed_is_wrong(end: str) -> None:
+    line = Line()
+    line.whole_book()
+    assert kinds(line.frame(B, [7255.5, 1, 5])) == [Ignored]
+    if end == "checksum":
+        gap, resync = line.frame(B, "cs", CHECK)
+    else:
+        told = [line.frame(B, [7000 + n, 1, 5]) for n in range(31)]
+        gap, resync = told.pop()
+        assert {kind for items in told for kind in kinds(items)} == {Ignored}
     assert isinstance(gap, Gap)
     assert gap.reason is GapReason.CROSSED
     assert resync == Resync(BOOK)
+    line.whole_book()
+
+
+def test_a_hole_ends_the_wait() -> None:
+    line = Line()
+    line.whole_book()
+    line.frame(B, [7255.5, 1, 5])
+    assert kinds(line.frame(B, [7255.1, 0, -1], number=9)) == [Gap, Gap, Resync]
+    line.whole_book()
+    assert line.frame(B, "cs", CHECK) == []
 
 
 def test_a_book_can_be_empty() -> None:

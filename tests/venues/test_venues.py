@@ -288,7 +288,7 @@ def test_any_message_gives_events_or_a_decode_error(venue: Venue, message: str |
 def test_venues_are_found_by_name() -> None:
     assert venue_by_name("coinbase") == Coinbase()
     assert venue_by_name("Price", url="ws://host/") == PRICE
-    with pytest.raises(ConfigError, match=r"did you mean 'coinbase'.* known are coinbase, price"):
+    with pytest.raises(ConfigError, match=r"did you mean 'coinbase'.* known are binance, "):
         venue_by_name("coinbse")
     with pytest.raises(ConfigError, match="has no address of its own"):
         venue_by_name("price")

@@ -87,7 +87,7 @@ class BinanceFuturesDialect:
             return refused()
         limit, time_ms = request["limit"], message["time"] // 1_000_000
         depth = {
-            "lastUpdateId": _ids(message["symbol"]).last(message["sequence"]),
+            "lastUpdateId": _last_of(message),
             "E": time_ms,
             "T": time_ms,
             "bids": message["bids"][:limit],
@@ -108,6 +108,11 @@ class BinanceFuturesDialect:
 def _ids(symbol: str) -> UpdateIds:
     # Far from each other, so that a snapshot of another symbol never fits.
     return UpdateIds(base=zlib.crc32(symbol.encode()) * 10_000, span=3 + _OTHERS)
+
+
+def _last_of(message: Mapping[str, Any]) -> int:
+    raw: int | None = message.get("raw")  # the venue's own number, where a recording is played
+    return _ids(message["symbol"]).last(message["sequence"]) if raw is None else raw
 
 
 def _contract(symbol: str, theirs: str) -> dict[str, Any]:

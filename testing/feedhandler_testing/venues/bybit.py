@@ -37,6 +37,7 @@ _MEANS = Means(
     ),
     numbered_trades=False,
     time_unit_ns=1_000_000,
+    split_requests=True,
 )  # fmt: skip
 
 
@@ -121,7 +122,7 @@ class _Session:
             return [{"type": "ping", "req_id": number}]
         if kind not in ("subscribe", "unsubscribe"):
             return []
-        found = []
+        found: dict[str, list[str]] = {}
         for topic in topics:
             channel, _, name = topic.partition(".")
             depth = ""
@@ -129,16 +130,26 @@ class _Session:
                 depth, _, name = name.partition(".")
             ours = "quote" if depth == _TOP else _OURS.get(channel, channel)
             symbol = self._listing.ours(name)
-            one = {
-                "type": kind, "channel": ours, "symbols": [symbol], "req_id": number,
-                "topic": topic, "last": False,
-            }  # fmt: skip
-            if symbol not in self._listing:
-                return [one]  # the whole request fails
-            found.append(one)
-        if found:
-            found[-1]["last"] = True
-        return found
+            if symbol not in self._listing:  # the whole request fails
+                found = {ours: [symbol]}
+                break
+            found.setdefault(ours, []).append(symbol)
+        requests = [
+            {"type": kind, "channel": ours, "symbols": symbols, "req_id": number, "last": False}
+            for ours, symbols in found.items()
+        ]
+        if requests:
+            requests[-1]["last"] = True
+        return requests
+
+    def _topic(self, channel: str, symbol: str) -> str:
+        theirs = self._listing.theirs(symbol)
+        if channel == "price":
+            return f"publicTrade.{theirs}"
+        if channel == "book":
+            return f"orderbook.{_DEPTH}.{theirs}"
+        linear = symbol.endswith("-PERP")
+        return f"tickers.{theirs}" if linear else f"orderbook.{_TOP}.{theirs}"
 
     def says(self, message: Mapping[str, Any]) -> bool:
         # One answer for all topics of a request: the last says it.
@@ -153,7 +164,8 @@ class _Session:
             case "subscribed" | "unsubscribed":
                 return [encode_message({**answer, "op": kind.removesuffix("d")})]
             case "error":
-                words = f"error:handler not found,topic:{message.get('topic', '')}"
+                topic = self._topic(message.get("channel", "price"), message.get("symbol", ""))
+                words = f"error:handler not found,topic:{topic}"
                 return [
                     encode_message(
                         {**answer, "success": False, "ret_msg": words, "op": "subscribe"}

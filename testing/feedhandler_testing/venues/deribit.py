@@ -40,6 +40,7 @@ _MEANS = Means(
         }
     ),
     time_unit_ns=1_000_000,
+    split_requests=True,
     heartbeat_s=10.0,
 )  # fmt: skip
 
@@ -128,22 +129,26 @@ class _Session:
             return [{"type": "call", "id": number, "answer": {"version": "1.2.26"}}]
         if kind not in ("subscribe", "unsubscribe"):
             return []
-        found: list[dict[str, Any]] = []
-        known = [
-            name for name in channels if self._listing.ours(_instrument_of(name)) in self._listing
-        ]
+        found: dict[str, dict[str, str]] = {}
         for channel in channels:
-            theirs = channel.partition(".")[0]
-            symbol = self._listing.ours(_instrument_of(channel))
-            found.append(
-                {
-                    "type": kind, "channel": _OURS.get(theirs, theirs), "symbols": [symbol],
-                    "id": number, "result": known, "last": False,
-                }
-            )  # fmt: skip
-        if found:
-            found[-1]["last"] = True
-        return found
+            kind_of, symbol = channel.partition(".")[0], self._listing.ours(_instrument_of(channel))
+            found.setdefault(_OURS.get(kind_of, kind_of), {})[symbol] = channel
+        known = [
+            channel
+            for named in found.values()
+            for symbol, channel in named.items()
+            if symbol in self._listing
+        ]
+        requests: list[dict[str, Any]] = [
+            {
+                "type": kind, "channel": ours, "symbols": [*named], "id": number, "named": named,
+                "result": known, "last": False,
+            }
+            for ours, named in found.items()
+        ]  # fmt: skip
+        if requests:
+            requests[-1]["last"] = True
+        return requests
 
     def says(self, message: Mapping[str, Any]) -> bool:
         match message["type"]:
@@ -155,8 +160,10 @@ class _Session:
 
     def encode(self, message: Mapping[str, Any]) -> Sequence[str]:
         match message["type"]:
-            case "subscribed" | "unsubscribed" | "error" if "result" in message:
+            case "subscribed" | "unsubscribed":
                 return [_text(_answer(message["id"], message["result"]))]
+            case "error" if "result" in message:
+                return self._left_out(message)
             case "error":
                 error = {"code": -32602, "message": "Invalid params", "data": message["message"]}
                 return [_text({"jsonrpc": "2.0", "error": error})]
@@ -168,6 +175,18 @@ class _Session:
             case "price" | "quote" | "snapshot" | "delta":
                 return [_text(self._note(message))]
         return []
+
+    def _left_out(self, message: Mapping[str, Any]) -> Sequence[str]:
+        """A refusal is a channel that is not in the answer to its request, of which there is one.
+
+        Where the server acknowledges others of the request, that is the answer.
+        """
+        named, symbol = message["named"], message["symbol"]
+        refused = [one for one in named if (one in self._listing) == (symbol in self._listing)]
+        if symbol != refused[0] or (len(refused) < len(named) and symbol not in self._listing):
+            return []
+        told = [channel for channel in message["result"] if channel not in named.values()]
+        return [_text(_answer(message["id"], told))]
 
     def _note(self, message: Mapping[str, Any]) -> dict[str, Any]:
         kind, theirs = message["type"], self._listing.theirs(message["symbol"])

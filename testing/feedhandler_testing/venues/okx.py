@@ -1,9 +1,9 @@
 """OKX v5, as a mock server speaks it: trades, bbo-tbt, books with ids and checksums, notices.
 
 Sources, on okx.com/docs-v5: *Overview*, "WebSocket" (one answer for each argument, with the
-request's `id`; `ping` and `pong` as text; notice 64008) and *Order Book Trading*, "WS / Order book
-channel" (`seqId`, `prevSeqId`, which is -1 of a snapshot; the checksum), "WS / Trades channel".
-The checksum is sent, as it was before 2026-06-23.
+request's `id`; `ping` and `pong` as text, at least each 30 s; notice 64008) and *Order Book
+Trading*, "WS / Order book channel" (`seqId`, `prevSeqId`, which is -1 of a snapshot; the checksum),
+"WS / Trades channel". The checksum is sent, as it was before 2026-06-23.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _MEANS = Means(
     ),
     numbered_trades=False,
     time_unit_ns=1_000_000,
+    idle_s=30.0,
     split_requests=True,
 )  # fmt: skip
 
@@ -119,16 +120,17 @@ class _Session:
         if kind not in ("subscribe", "unsubscribe"):
             return []
         named = {"id": request["id"]} if "id" in request else {}
+        found: dict[str, list[str]] = {}
+        for channel, name in wanted:
+            found.setdefault(channel, []).append(self._listing.ours(name))
         return [
-            {
-                "type": kind,
-                "channel": _OURS.get(channel, channel),
-                "symbols": [self._listing.ours(name)],
-                "arg": {"channel": channel, "instId": name},
-                **named,
-            }
-            for channel, name in wanted
+            {"type": kind, "channel": _OURS.get(channel, channel), "symbols": symbols, **named}
+            for channel, symbols in found.items()
         ]
+
+    def _argument(self, message: Mapping[str, Any], symbol: str) -> dict[str, str]:
+        channel = message.get("channel", "price")
+        return {"channel": _THEIRS.get(channel, channel), "instId": self._listing.theirs(symbol)}
 
     def says(self, message: Mapping[str, Any]) -> bool:
         return True
@@ -140,14 +142,17 @@ class _Session:
             case "pong":
                 return ["pong"]
             case "subscribed" | "unsubscribed":
-                event = {"event": kind.removesuffix("d"), "arg": message["arg"]}
-                return [encode_message({**named, **event, "connId": "mock"})]
+                event = kind.removesuffix("d")
+                arguments = [self._argument(message, symbol) for symbol in message["symbols"]]
+                return [
+                    encode_message({**named, "event": event, "arg": one, "connId": "mock"})
+                    for one in arguments
+                ]
             case "error":
-                arg = message.get("arg", {})
+                arg = self._argument(message, message.get("symbol", ""))
                 words = (
-                    f"Wrong URL or channel:{arg.get('channel')},instId:{arg.get('instId')} doesn't "
-                    "exist. Please use the correct URL, channel and parameters referring to API "
-                    "document."
+                    f"Wrong URL or channel:{arg['channel']},instId:{arg['instId']} doesn't exist. "
+                    "Please use the correct URL, channel and parameters referring to API document."
                 )
                 event = {"event": "error", "code": "60018", "msg": words, "connId": "mock"}
                 return [encode_message({**named, **event})]
@@ -198,7 +203,7 @@ def _book(message: Mapping[str, Any], theirs: str) -> dict[str, Any]:
     return {
         "asks": [[*level, "0", "1"] for level in message["asks"]],
         "bids": [[*level, "0", "1"] for level in message["bids"]],
-        "checksum": message["checksum"],
+        "checksum": message["checksum"] or 0,  # as it is sent where there is none
         "seqId": ids.last(message["sequence"]),
         "prevSeqId": before,
     }

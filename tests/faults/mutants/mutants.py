@@ -83,8 +83,8 @@ MUTANTS = (
         "retry-after-ignored",
         "a venue that asked for 7 s is asked again at once, and bans the address",
         "_core/upgrade.py",
-        "body=body, retry_after_s=_retry_after_s(headers, now_s))",
-        "body=body, retry_after_s=None)",
+        "retry_after_s=retry_after_s(headers, now_s=now_s)",
+        "retry_after_s=None",
     ),
     Mutant(
         "minimum-ignored",
@@ -382,7 +382,7 @@ MUTANTS = (
         "not-subscribed-again",
         "after a reconnect the feed is connected, and silent",
         _FEED,
-        "            self._subscriptions.reset()\n",
+        "            self._subscriptions.reset(self._session)\n",
         "",
     ),
     Mutant(
@@ -463,23 +463,22 @@ MUTANTS = (
         "checksum-not-checked",
         "a book that has gone wrong is traded on",
         "_core/resync.py",
-        "if message.checksum is not None and message.checksum !=",
-        "if message.checksum is None and message.checksum !=",
+        "            message.checksum is not None\n            and self._checksum",
+        "            message.checksum is None\n            and self._checksum",
     ),
     Mutant(
         "crossed-book-accepted",
         "a bid over the ask looks like free money",
         "book.py",
-        "ask is not None and bid.price >= ask.price",
-        "ask is not None and bid.price >= 10**12",
+        "            if high and low and high[-1] >= low[0]:\n                raise",
+        "            if high and low and high[-1] >= 10**12:\n                raise",
     ),
     Mutant(
         "snapshot-adds-to-the-book",
         "levels of before an outage haunt the book",
         "book.py",
-        "        before = self._bids, self._asks\n"
-        "        self._bids, self._asks = _Ladder(), _Ladder()\n",
-        "        before = self._bids, self._asks\n",
+        "        self._bids, self._asks = new_bids, new_asks\n",
+        "        self.apply(bids, asks)\n",
     ),
     # --- consumers ---
     Mutant(
