@@ -153,8 +153,8 @@ class _Session:
                 data = {"status": "success"}
                 return [encode_message({"event": "bts:heartbeat", "channel": "", "data": data})]
             case "reconnect":
-                notice: dict[str, Any] = {"event": "bts:request_reconnect", "channel": "", "data": None}
-                return [encode_message(notice)]
+                event = "bts:request_reconnect"
+                return [encode_message({"event": event, "channel": "", "data": None})]
             case "error":
                 told = {"code": None, "message": message["message"]}
                 return [encode_message({"event": "bts:error", "channel": "", "data": told})]
