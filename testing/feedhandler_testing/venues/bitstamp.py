@@ -153,11 +153,11 @@ class _Session:
                 data = {"status": "success"}
                 return [encode_message({"event": "bts:heartbeat", "channel": "", "data": data})]
             case "reconnect":
-                notice = {"event": "bts:request_reconnect", "channel": "", "data": None}
-                return [encode_message(notice)]
+                event = "bts:request_reconnect"
+                return [encode_message({"event": event, "channel": "", "data": None})]
             case "error":
-                data = {"code": None, "message": message["message"]}
-                return [encode_message({"event": "bts:error", "channel": "", "data": data})]
+                told = {"code": None, "message": message["message"]}
+                return [encode_message({"event": "bts:error", "channel": "", "data": told})]
         return []
 
     def _channels(self, message: Mapping[str, Any]) -> list[str]:

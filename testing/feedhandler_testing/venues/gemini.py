@@ -135,7 +135,7 @@ class _Session:
             return [encode_message({**_trade(message, symbol), **added(message)})]
         sides = (("buy", message["bids"]), ("sell", message["asks"]))
         changes = [[side, *level] for side, levels in sides for level in levels]
-        recent = {"trades": []} if kind == "snapshot" else {}
+        recent: dict[str, Any] = {"trades": []} if kind == "snapshot" else {}
         updates = {"type": "l2_updates", "symbol": symbol, "changes": changes, **recent}
         return [encode_message({**updates, **added(message)})]
 
