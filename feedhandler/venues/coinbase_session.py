@@ -96,6 +96,7 @@ class CoinbaseSession:
     ) -> Sequence[Event | Control]:
         """Decode one message; a `Gap` for all symbols comes first where messages were lost."""
         read: Message | None
+        number: int | None
         try:
             taken: Message = _read(message)
             read, number, channel = taken, taken.sequence_num, _CHANNEL_OF[type(taken)]
