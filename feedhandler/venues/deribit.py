@@ -53,8 +53,7 @@ URL = "wss://www.deribit.com/ws/api/v2"
 _HEARTBEAT_S = 10  # the least that the venue allows
 _PER_MESSAGE = 100
 _OURS = {"trades": "trades", "quote": "ticker", "ticker": "ticker", "book": "book"}
-# Numbers of our own: an answer in a recording, to somebody else's request, is not taken for one
-# to ours.
+# So that an answer in a recording, to somebody else's request, is not taken for one to ours.
 _FIRST_ID = 710_000
 # Rate limits and troubles of the venue's own (*RPC Error Codes*): another try may mend them.
 _PASSING = frozenset({10028, 10040, 10041, 10047, 10066, 11051, 11094, 13028, 13503, 13888})
