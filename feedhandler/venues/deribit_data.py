@@ -123,7 +123,7 @@ class DeribitData:
             return [Ignored(channel[:40])]
         if kind != "book":
             return [self._quote(symbol, name, message, recv_ns, epoch)]
-        if self._channel_of.setdefault(symbol, channel) != channel:
+        if self._channel_of.get(symbol, channel) != channel:
             return [Ignored(f"{channel}: a second book"[:60])]
         grouped = channel.count(".") == _GROUPED - 1
         try:
@@ -134,6 +134,8 @@ class DeribitData:
             return self.books.malformed(
                 error, symbol, is_snapshot=whole, recv_ns=recv_ns, epoch=epoch
             )
+        if book.is_snapshot:
+            self._channel_of[symbol] = channel
         return self.books.take(symbol, book)
 
     def _take_trades(

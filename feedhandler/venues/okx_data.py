@@ -161,7 +161,7 @@ class OKXData:
     def _book(
         self, symbol: str, channel: str, message: str | bytes, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
-        if self._channel_of.setdefault(symbol, channel) != channel:
+        if self._channel_of.get(symbol, channel) != channel:
             return [Ignored(f"{channel}: a second book of {symbol}"[:60])]
         known = self.books.get(symbol)
         numbered = known is not None and known.newest is not None
@@ -176,6 +176,8 @@ class OKXData:
             return self.books.malformed(
                 error, symbol, is_snapshot=whole, recv_ns=recv_ns, epoch=epoch
             )
+        if books and books[0].is_snapshot:
+            self._channel_of[symbol] = channel
         if len(books) == 1:
             return self.books.take(symbol, books[0])
         return [item for book in books for item in self.books.take(symbol, book)]

@@ -612,6 +612,14 @@ def test_each_message_of_five_levels_is_a_whole_book(
     assert [problem.path for problem in malformed.error.problems] == ["$.data[0].bids[0]"]
 
 
+def test_a_channel_that_was_never_right_keeps_no_other_out() -> None:
+    one = session()
+    with pytest.raises(DecodeError):
+        decode(one, five([["NaN", "1", "0", "1"]], 3))
+    snapshot, _ = decode(one, compact(book("snapshot", 10, -1, bids=BIDS, asks=ASKS)))
+    assert snapshot.trust is Trust.VERIFIED
+
+
 def test_a_second_book_of_a_symbol_does_not_disturb_the_first() -> None:
     one = started()
     (ignored,) = decode(one, five(BIDS, 900))
