@@ -91,6 +91,7 @@ class SubscriptionKeeper:
         self._rhythm: Rhythm[tuple[str, bool]] = Rhythm(
             config.symbol_stale_s, config.book_stale_intervals
         )
+        self._next_message = -math.inf
         self._watches_all = config.symbol_stale_s is not None
         self._watches = self._watches_all or (
             config.book_stale_intervals is not None and bool(self._book_channels)
@@ -156,6 +157,7 @@ class SubscriptionKeeper:
         self._ladder.reset()
         self._book.reset()
         self._rhythm.reset()
+        self._next_message = -math.inf
 
     # --- what the user wants ---
 
@@ -243,7 +245,10 @@ class SubscriptionKeeper:
         self._sending = True
         try:
             for message in self._messages(request):
+                if self._next_message > trio.current_time():
+                    await trio.sleep_until(self._next_message)
                 await connection.send(message)
+                self._next_message = trio.current_time() + self._config.subscribe_pace_s
         finally:
             self._sending = False
         self._all_sent = self._all_sent or not self._book.unasked

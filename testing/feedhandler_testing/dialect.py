@@ -70,8 +70,9 @@ class Means:
     number (or that of its message). `verifiable_books`: the same of its books. `numbered_books`: an
     event of a book has the venue's own number, which `Dialect.book_number()` understands; other
     books are known by their levels. `dated_snapshots`: a snapshot says which message of the book it
-    stands for, so that one that is too old can be told. `per_connection`: its numbers are those of
-    a connection's messages, so what is missing may be of any symbol. `first_stamp` is the first
+    stands for, so that one that is too old can be told. `exact_snapshots`: it says so to
+    the message; else deltas that it has may be applied to it again. `per_connection`: its numbers
+    are those of a connection's messages, so what is missing may be of any symbol. `first_stamp` is the first
     such number, which each message then has as ``stamp``. `time_unit_ns` is how exact its times
     are.
 
@@ -87,6 +88,7 @@ class Means:
     verifiable_books: bool = True
     numbered_books: bool = True
     dated_snapshots: bool = True
+    exact_snapshots: bool = True
     repeats_last: bool = False
     per_connection: bool = False
     first_stamp: int | None = None

@@ -441,7 +441,7 @@ class BooksTrue(Rule):
             case BookTold(number=int(number)):
                 yield from self._told(record, number)
             case BookTold(trust="verified" | "unverifiable") if record.symbol in self._known:
-                if not self._tainted:
+                if not self._tainted and self.contract.means.exact_snapshots:
                     yield f"{record.symbol} book is told {record.trust}, and never was the venue's"
 
     def _repeats(self, symbol: str, number: int) -> bool:
@@ -475,7 +475,8 @@ class BooksTrue(Rule):
         if trusted:
             self._last[symbol] = number
             known = self._made.get((symbol, number))
-            if known is not None and known != _checksum(sides) and not self._tainted:
+            judged = not self._tainted and self.contract.means.exact_snapshots
+            if known is not None and known != _checksum(sides) and judged:
                 yield f"{symbol} book at #{number} is told {record.trust}, and is not the venue's"
 
 

@@ -40,6 +40,7 @@ _MEANS = Means(
     ),
     numbered_trades=False,
     verifiable_books=False,
+    exact_snapshots=False,  # its time is a whole second
     numbered_books=False,
     dated_snapshots=False,
     time_unit_ns=1_000,

@@ -29,6 +29,7 @@ _MEANS = Means(
     says=frozenset({"price", "snapshot", "delta", "error", "heartbeat"}),
     numbered_trades=False,
     verifiable_books=False,
+    split_requests=True,
     numbered_books=False,
     dated_snapshots=False,
     time_unit_ns=1_000_000,
