@@ -72,9 +72,9 @@ class Means:
     books are known by their levels. `dated_snapshots`: a snapshot says which message of the book it
     stands for, so that one that is too old can be told. `exact_snapshots`: it says so to
     the message; else deltas that it has may be applied to it again. `per_connection`: its numbers
-    are those of a connection's messages, so what is missing may be of any symbol. `first_stamp` is the first
-    such number, which each message then has as ``stamp``. `time_unit_ns` is how exact its times
-    are.
+    are those of a connection's messages, so what is missing may be of any symbol. `first_stamp` is
+    the first such number, which each message then has as ``stamp``. `time_unit_ns` is how exact its
+    times are.
 
     With `repeats_last` the delta that a snapshot ends with is applied to it once more.
 
