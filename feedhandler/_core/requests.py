@@ -46,9 +46,16 @@ class RequestLog:
 
     def answered(self, number: object) -> Asked | None:
         """What was asked for with this number, which may come as text; `None`: it is unknown."""
+        found = self.asked(number)
+        if found is not None:
+            del self._open[int(str(number))]
+        return found
+
+    def asked(self, number: object) -> Asked | None:
+        """As `answered()`, for a venue that answers each part of a request by itself."""
         if isinstance(number, str) and number.isdecimal() and len(number) < 19:
             number = int(number)
-        return self._open.pop(number, None) if isinstance(number, int) else None
+        return self._open.get(number) if isinstance(number, int) else None
 
     def oldest(self, kind: str) -> Asked | None:
         """What was asked for first and not answered, for an answer that has no number."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ReplayResult", "replay", "run_replay"]
 
 _OTHER_NAMES = {"l2_book": "book"}  # of channels, in recordings that others have made
+_OLD_NAMES = {"okex": "okx"}  # of venues
 _TOLD = frozenset({"DecodeFailed", "Gap", "SnapshotFailed", "SubscriptionFailed", "TrustChanged"})
 
 
@@ -114,16 +115,18 @@ async def replay(
 
 def name_of(recording: LoadedRecording) -> str:
     """The venue that speaks as it was recorded: one venue may have several interfaces."""
+    told = recording.venue.lower()
+    told = _OLD_NAMES.get(told, told)
     opened = [_place(one.url) for one in recording.records if one.k == "open" and one.url]
     for name, make in VENUES.items():
-        if f"{name}_".startswith(f"{recording.venue}_"):
+        if f"{name}_".startswith(f"{told}_"):
             try:
                 place = _place(make(None, None).url)
             except ConfigError:
                 continue  # it has no address of its own
             if place in opened[:1]:
                 return name
-    return recording.venue
+    return told
 
 
 def connections_of(recording: LoadedRecording, name: str) -> list[int] | None:

@@ -45,6 +45,8 @@ class BybitData:
         # By symbol: of a ticker's four amounts those that have come, and the two sides of a top.
         self._tickers: dict[str, dict[str, Decimal | None]] = {}
         self._sides: dict[str, list[_Side]] = {}
+        # Which topic a symbol's book comes from: those of two depths are two books.
+        self._topic_of: dict[str, str] = {}
 
     def forget(self, subscriptions: Iterable[Subscription]) -> None:
         """They have ended, or will begin anew."""
@@ -54,6 +56,8 @@ class BybitData:
             if subscription.channel == "ticker":
                 self._tickers.pop(subscription.symbol, None)
                 self._sides.pop(subscription.symbol, None)
+            elif subscription.channel == "book":
+                self._topic_of.pop(subscription.symbol, None)
 
     def _target(self, topic: str) -> tuple[str, str, str]:
         """Our channel, if it is one, the venue's name of the symbol, and ours, if it is known."""
@@ -81,6 +85,8 @@ class BybitData:
             return self._quote(topic, name, symbol, message, recv_ns, epoch)
         if channel == "ticker":
             return self._top(self._levels(topic, name, message, recv_ns, epoch), symbol)
+        if self._topic_of.get(symbol, topic) != topic:
+            return [Ignored(f"{topic}: a second book"[:60])]
         try:
             book = self._levels(topic, name, message, recv_ns, epoch)
         except DecodeError as error:
@@ -88,6 +94,8 @@ class BybitData:
             return self.books.malformed(
                 error, symbol, is_snapshot=whole, recv_ns=recv_ns, epoch=epoch
             )
+        if book.is_snapshot:
+            self._topic_of[symbol] = topic
         return self.books.take(symbol, book)
 
     # --- trades ---

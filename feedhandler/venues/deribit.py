@@ -2,13 +2,15 @@
 
 Sources, all on docs.deribit.com: *Subscriptions* `book.(instrument_name).(interval)` (the first
 notification is the whole book; ``[action, price, amount]``; `prev_change_id` is the `change_id` of
-the notification before it), `trades.(instrument_name).(interval)` (`trade_seq` is the trade's
-number within its instrument; `direction` is the taker's), `quote.(instrument_name)`,
-`ticker.(instrument_name).(interval)`; *API reference* `public/subscribe` (the answer lists the
-channels that are subscribed; about 3.3 requests a second), `public/set_heartbeat` (at least 10 s; a
-`test_request` that is not answered by `public/test` ends the connection), `public/get_instruments`,
-*JSON-RPC* (errors have a code, a message and data); *Connection management* (32 connections of one
-address). ``raw`` intervals need an account, so they are not asked for, but understood.
+the notification before it) and `book.(instrument_name).(group).(depth).(interval)` (each is whole,
+without actions), `trades.(instrument_name).(interval)`, `trades.(kind).(currency).(interval)`
+(`trade_seq` is the trade's number within its instrument; `direction` is the taker's),
+`quote.(instrument_name)`, `ticker.(instrument_name).(interval)`; *API reference* `public/subscribe`
+(the answer lists the channels that are subscribed; about 3.3 requests a second),
+`public/set_heartbeat` (at least 10 s; a `test_request` that is not answered by `public/test` ends
+the connection), `public/get_instruments`, *JSON-RPC* (errors have a code, a message and data);
+*Connection management* (32 connections of one address). ``raw`` needs an account; it, grouped books
+and trades of a kind are understood, not asked for. Of two books of an instrument the first counts.
 
 Amounts are in the venue's own units: of perpetuals and futures that are inverse, such as
 ``BTC-PERPETUAL``, in US dollars, of all others in the base currency.
@@ -51,8 +53,7 @@ URL = "wss://www.deribit.com/ws/api/v2"
 _HEARTBEAT_S = 10  # the least that the venue allows
 _PER_MESSAGE = 100
 _OURS = {"trades": "trades", "quote": "ticker", "ticker": "ticker", "book": "book"}
-# Numbers of our own: an answer in a recording, to somebody else's request, is not taken for one
-# to ours.
+# So that an answer in a recording, to somebody else's request, is not taken for one to ours.
 _FIRST_ID = 710_000
 # Rate limits and troubles of the venue's own (*RPC Error Codes*): another try may mend them.
 _PASSING = frozenset({10028, 10040, 10041, 10047, 10066, 11051, 11094, 13028, 13503, 13888})

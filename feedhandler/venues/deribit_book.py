@@ -50,12 +50,17 @@ class BookReader:
         self._read = NumberReader(_Books, venue)
         self.books = SessionBooks(venue, validator=VALIDATOR)
 
-    def __call__(self, name: str, message: str | bytes, recv_ns: int, epoch: int) -> BookMessage:
-        """A message of that instrument's book, checked. Raises `DecodeError`."""
+    def __call__(
+        self, name: str, message: str | bytes, recv_ns: int, epoch: int, *, grouped: bool = False
+    ) -> BookMessage:
+        """A message of that instrument's book, checked. Raises `DecodeError`.
+
+        A `grouped` one is the whole of so many levels, which have no action.
+        """
         book = self._read(message).params.data
-        previous = book.prev_change_id
+        previous = None if grouped else book.prev_change_id
         # The type was not sent before 2020; then the missing number tells.
-        whole = book.type == "snapshot" or (book.type is None and previous is None)
+        whole = grouped or book.type == "snapshot" or (book.type is None and previous is None)
         problems = Problems()
         if book.instrument_name != name:
             problems.add("$.params.data.instrument_name", "another one than the channel's")
@@ -65,8 +70,8 @@ class BookReader:
             problems.count(previous, "$.params.data.prev_change_id")
         number = problems.count(book.change_id, "$.params.data.change_id")
         time_ns = problems.time_ns(book.timestamp, "$.params.data.timestamp")
-        bids = _side(book.bids, "bids", problems, whole=whole)
-        asks = _side(book.asks, "asks", problems, whole=whole)
+        bids = _side(book.bids, "bids", problems, whole=whole, grouped=grouped)
+        asks = _side(book.asks, "asks", problems, whole=whole, grouped=grouped)
         problems.check(self._venue, message)
         return BookMessage(
             whole, bids, asks, time_ns, recv_ns, epoch, sequence=number, previous=previous
@@ -74,12 +79,12 @@ class BookReader:
 
 
 def _side(
-    given: list[list[Any]], side: str, problems: Problems, *, whole: bool
+    given: list[list[Any]], side: str, problems: Problems, *, whole: bool, grouped: bool
 ) -> tuple[Level, ...]:
     levels = []
     for i, entry in enumerate(given):
         try:
-            action, price, amount = entry
+            action, price, amount = ("new", *entry) if grouped else entry
             level = _new(Level, (_exact(price), _exact(amount)))
             if action == "delete" and not whole:
                 level = Level(level[0], _NOTHING)

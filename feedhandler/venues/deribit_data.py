@@ -22,6 +22,8 @@ __all__ = ["DeribitData", "target"]
 
 _SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 _NOTHING = Decimal(0)
+_OF_MANY = 4  # parts of trades.(kind).(currency).(interval)
+_GROUPED = 5  # parts of book.(instrument_name).(group).(depth).(interval)
 _Trade = twin_of(Trade)
 _Quote = twin_of(Quote)
 
@@ -69,10 +71,13 @@ class _Tops:
 
 def target(channel: str) -> tuple[str, str]:
     """What a channel's name is about: ``book``, ``trades``, ``quote`` or ``ticker``, and the
-    instrument; both are empty where it is another one."""
+    instrument, which is empty where it is of many; both are, where it is another channel."""
     parts = channel.split(".")
-    lengths = {"book": (3,), "trades": (3,), "ticker": (3,), "quote": (2,)}
-    return (parts[0], parts[1]) if len(parts) in lengths.get(parts[0], ()) else ("", "")
+    kind = parts[0]
+    if kind == "trades" and len(parts) == _OF_MANY:
+        return kind, ""
+    lengths = {"book": (3, _GROUPED), "trades": (3,), "ticker": (3,), "quote": (2,)}
+    return (kind, parts[1]) if len(parts) in lengths.get(kind, ()) else ("", "")
 
 
 def _number(value: Any, path: str, problems: Problems, *, zero: bool = False) -> Decimal:
@@ -94,6 +99,8 @@ class DeribitData:
         self._trades: SequenceTracker[str] = SequenceTracker()
         self._fills = NumberReader(_Fills, venue)
         self._tops = NumberReader(_Tops, venue)
+        # Which channel a symbol's book comes from: two of them are two books.
+        self._channel_of: dict[str, str] = {}
 
     def forget(self, subscriptions: Iterable[Subscription]) -> None:
         """They have ended."""
@@ -102,66 +109,79 @@ class DeribitData:
         for subscription in gone:
             if subscription.channel == "trades":
                 self._trades.last_of.pop(subscription.symbol, None)
+            elif subscription.channel == "book":
+                self._channel_of.pop(subscription.symbol, None)
 
     def take(
         self, channel: str, message: str | bytes, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
         kind, name = target(channel)
         symbol = self._names.ours(name)
-        if symbol is None or not kind:
+        if kind == "trades" and (symbol is not None or not name):
+            return self._take_trades(name, message, recv_ns, epoch)
+        if symbol is None:
             return [Ignored(channel[:40])]
-        if kind == "trades":
-            return self._take_trades(symbol, name, message, recv_ns, epoch)
         if kind != "book":
             return [self._quote(symbol, name, message, recv_ns, epoch)]
+        if self._channel_of.get(symbol, channel) != channel:
+            return [Ignored(f"{channel}: a second book"[:60])]
+        grouped = channel.count(".") == _GROUPED - 1
         try:
-            book = self._read_book(name, message, recv_ns, epoch)
+            book = self._read_book(name, message, recv_ns, epoch, grouped=grouped)
         except DecodeError as error:
             text = message if isinstance(message, str) else str(message)
-            whole = '"snapshot"' in text or "prev_change_id" not in text
+            whole = grouped or '"snapshot"' in text or "prev_change_id" not in text
             return self.books.malformed(
                 error, symbol, is_snapshot=whole, recv_ns=recv_ns, epoch=epoch
             )
+        if book.is_snapshot:
+            self._channel_of[symbol] = channel
         return self.books.take(symbol, book)
 
     def _take_trades(
-        self, symbol: str, name: str, message: str | bytes, recv_ns: int, epoch: int
+        self, name: str, message: str | bytes, recv_ns: int, epoch: int
     ) -> list[Event | Control]:
-        """The trades in the order in which they were sent, after the `Gap`s before them."""
+        """The trades in the order in which they were sent, after the `Gap`s before them.
+
+        They are of that instrument, or, without a `name`, each of its own.
+        """
         problems = Problems()
-        trades: list[Trade] = []
-        numbers: list[int] = []
-        for i, fill in enumerate(self._fills(message).params.data):
+        trades: list[Trade | None] = []  # None: of an instrument that is not known
+        fills = self._fills(message).params.data
+        for i, fill in enumerate(fills):
             path = f"$.params.data[{i}]"
-            if fill.instrument_name != name:
+            if name and fill.instrument_name != name:
                 problems.add(f"{path}.instrument_name", "another one than the channel's")
-            numbers.append(problems.count(fill.trade_seq, f"{path}.trade_seq"))
+            problems.count(fill.trade_seq, f"{path}.trade_seq")
+            symbol = self._names.ours(fill.instrument_name)
             trade: Any = _Trade(
-                symbol,
+                symbol or "",
                 _number(fill.price, f"{path}.price", problems),
                 _number(fill.amount, f"{path}.amount", problems),
                 _SIDES[fill.direction], fill.trade_id, fill.trade_seq,
                 problems.time_ns(fill.timestamp, f"{path}.timestamp"), recv_ns, self._venue, epoch,
             )  # fmt: skip
             trade.__class__ = Trade
-            trades.append(trade)
+            trades.append(None if symbol is None else trade)
         problems.check(self._venue, message)
-        gaps: list[Event | Control] = []
-        dropped: dict[int, str] = {}
-        for number in numbers if len(numbers) == 1 else sorted(numbers):
-            order = self._trades.check(symbol, number)
-            if isinstance(order, Hole):
-                gaps.append(order.as_gap(symbol, recv_ns=recv_ns, venue=self._venue, epoch=epoch))
-                if order.late:
-                    dropped[number] = "late"
-            elif order is Order.DUPLICATE:
-                dropped[number] = "duplicate"
-        if not dropped:
-            return [*gaps, *trades] if gaps else [*trades]
-        told = [
-            Ignored(dropped[n]) if n in dropped else t for n, t in zip(numbers, trades, strict=True)
+        items: list[Event | Control] = []
+        told: list[Event | Control] = [
+            trade or Ignored("an unknown instrument") for trade in trades
         ]
-        return [*gaps, *told]
+        order = range(len(fills))
+        for i in order if len(fills) == 1 else sorted(order, key=lambda i: fills[i].trade_seq):
+            one = trades[i]
+            if one is None:
+                continue
+            place = self._trades.check(one.symbol, fills[i].trade_seq)
+            if isinstance(place, Hole):
+                gap = place.as_gap(one.symbol, recv_ns=recv_ns, venue=self._venue, epoch=epoch)
+                items.append(gap)
+                if place.late:
+                    told[i] = Ignored("late")
+            elif place is Order.DUPLICATE:
+                told[i] = Ignored("duplicate")
+        return [*items, *told]
 
     def _quote(
         self, symbol: str, name: str, message: str | bytes, recv_ns: int, epoch: int

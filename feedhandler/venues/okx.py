@@ -10,7 +10,8 @@ nothing has changed for a minute; `seqId` may begin anew, at a message that stil
 may stand for several trades, with the id of the last, so ids skip), "WS / Tickers channel", *Error
 Code*, "WebSocket" (60018: no such channel or instrument). *API changelog* of 2026-05-21: the
 checksum is 0 from 2026-06-23 on. Before 2022-11 books had no `seqId`; then the checksum alone
-tells.
+tells. ``trades-all`` and ``books5``, whose messages are whole books, are not asked for, but
+understood; of two books of a symbol the first to come is kept.
 
 Sizes of contracts are in contracts, as the venue sends them.
 """
@@ -46,17 +47,21 @@ from feedhandler.instruments import Instruments
 from feedhandler.model import BookSnapshot, Event
 from feedhandler.traits import KeepAlive, Limits, VenueTraits
 from feedhandler.venues.okx_book import BookReader
-from feedhandler.venues.okx_data import BOOKS, TOPS, OKXData
+from feedhandler.venues.okx_data import BOOKS, TOPS, TRADES, OKXData, target
 from feedhandler.venues.okx_list import URLS_OF_LISTS, parse_lists
 
 __all__ = ["OKX"]
 
 URL = "wss://ws.okx.com:8443/ws/v5/public"
-_OURS = {"trades": "trades", **dict.fromkeys(TOPS, "ticker"), **dict.fromkeys(BOOKS, "book")}
+_OURS = {
+    theirs: ours
+    for ours, group in (("trades", TRADES), ("ticker", TOPS), ("book", BOOKS))
+    for theirs in group
+}
 _PER_MESSAGE = 100  # far below 64 KB
 _UPGRADE = "64008"
 # Rate limits, and troubles of the venue's own: another try may mend them.
-_PASSING = frozenset({"50001", "50004", "50011", "50013", "50026", "60014", "63999", "64003"})
+_PASSING = frozenset({"50001", "50004", "50011", "50013", "50026", "60014", "63999", "64007"})
 _NAMED = re.compile(r"channel:\s*([\w-]+),\s*instId:\s*([\w-]+)")
 _TRAITS = VenueTraits(
     limits=Limits(
@@ -162,15 +167,17 @@ class OKXSession:
         self._renewed.update(again)
         return [
             *self._ask("unsubscribe", unsubscribe),
-            *self._ask("unsubscribe", again),
+            *self._ask("unsubscribe", again, again=True),
             *self._ask("subscribe", wanted),
         ]
 
-    def _ask(self, kind: str, subscriptions: Sequence[Subscription]) -> list[str]:
+    def _ask(
+        self, kind: str, subscriptions: Sequence[Subscription], *, again: bool = False
+    ) -> list[str]:
         messages = []
         for i in range(0, len(subscriptions), _PER_MESSAGE):
             some = subscriptions[i : i + _PER_MESSAGE]
-            number = self._log.number(kind, some)
+            number = self._log.number(kind, some, again=again)
             arguments = [self._venue.argument(subscription) for subscription in some]
             messages.append(encode({"id": str(number), "op": kind, "args": arguments}))
         return messages
@@ -180,7 +187,7 @@ class OKXSession:
     ) -> Sequence[Event | Control]:
         if message in ("pong", b"pong"):
             return [Heartbeat()]
-        channel, name = _target(message)
+        channel, name = target(message)
         if not channel:
             envelope = self._envelope.decode(message)
             channel, name = envelope.arg.channel, envelope.arg.instId
@@ -212,35 +219,25 @@ class OKXSession:
             self._renewed[subscription] -= 1
             return [Ignored("end of what begins anew")]
         del self._renewed[subscription]
-        self._data.books.forget([subscription])
+        self._data.forget([subscription])
         return [Unsubscribed([subscription])]
 
     def _refusal(self, envelope: _Envelope, subscription: Subscription | None) -> Sequence[Control]:
         """The one that is named, or all of the request; in the venue's words."""
         words = f"{envelope.code} {envelope.msg}".strip()
-        asked = self._log.answered(envelope.id)
-        if envelope.code in _PASSING or (asked is not None and asked.kind == "unsubscribe"):
-            return [Ignored(words[:200])]
+        asked = self._log.asked(envelope.id)  # there may be an answer for each of it
         match = _NAMED.search(envelope.msg)
         if subscription is None and match:
             subscription = self._subscription(match[1], match[2])
-        if subscription is not None:
-            return [Refused(subscription, words)]
-        return [Refused(s, words) for s in (asked.subscriptions if asked else (None,))]
+        meant = (subscription,) if subscription else asked.subscriptions if asked else (None,)
+        if asked is not None and asked.kind == "unsubscribe":
+            if asked.again:  # its end will not be told
+                self._renewed.subtract(s for s in meant if s is not None and self._renewed[s])
+            return [Ignored(words[:200])]
+        if envelope.code in _PASSING:
+            return [Ignored(words[:200])]
+        return [Refused(s, words) for s in meant]
 
     def _subscription(self, channel: str, name: str) -> Subscription | None:
         ours, symbol = _OURS.get(channel), self._names.ours(name)
         return None if ours is None or symbol is None else Subscription(ours, symbol)
-
-
-def _target(message: str | bytes) -> tuple[str, str]:
-    """Channel and instrument of a message of data, found without decoding it; else empty."""
-    if not isinstance(message, str) or not message.startswith('{"arg":{"channel":"'):
-        return "", ""
-    end = message.find('"', 19)
-    if not message.startswith('","instId":"', end):
-        return "", ""
-    last = message.find('"', end + 12)
-    if "\\" in message or '"event"' in message:
-        return "", ""
-    return message[19:end], message[end + 12 : last]

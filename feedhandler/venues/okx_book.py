@@ -47,6 +47,7 @@ class _FastTop(msgspec.Struct, gc=False):
     asks: _FastLevels
     bids: _FastLevels
     ts: str
+    seqId: int | None = None  # noqa: N815  # the venue's names, here and below
 
 
 class _FastTops(msgspec.Struct, gc=False):
@@ -55,7 +56,6 @@ class _FastTops(msgspec.Struct, gc=False):
 
 class _FastBook(_FastTop, gc=False, kw_only=True):
     checksum: int
-    seqId: int | None = None  # noqa: N815  # the venue's names, here and below
     prevSeqId: int | None = None  # noqa: N815
 
 
@@ -72,6 +72,7 @@ class _Top:
     asks: list[Level]
     bids: list[Level]
     ts: str
+    seqId: int | None = None  # noqa: N815
 
 
 @frozen
@@ -82,7 +83,6 @@ class _Tops:
 @frozen(kw_only=True)
 class _Book(_Top):
     checksum: int
-    seqId: int | None = None  # noqa: N815
     prevSeqId: int | None = None  # noqa: N815
 
 
@@ -104,13 +104,19 @@ class BookReader:
         self.kept = SessionBooks(venue, validator=VALIDATOR, checksum=checksum)
 
     def tops(self, message: str | bytes, recv_ns: int, epoch: int) -> list[BookMessage]:
-        """Of one level on each side, or none. Raises `DecodeError`."""
+        """Whole books of a few levels, of which a side may have none. Raises `DecodeError`."""
         fast = plain(self._fast_tops, message)
         found = fast if fast is not None else self._tops.decode_strictly(message)
         data: Sequence[_FastTop | _Top] = found.data
-        return [
-            self._levels(one, message, i, recv_ns, epoch, whole=True) for i, one in enumerate(data)
-        ]
+        books = []
+        for i, one in enumerate(data):
+            book = self._levels(one, message, i, recv_ns, epoch, whole=True)
+            if one.seqId is not None:
+                problems = Problems()
+                book.sequence = problems.count(one.seqId, f"$.data[{i}].seqId")
+                problems.check(self._venue, message)
+            books.append(book)
+        return books
 
     def books(
         self, message: str | bytes, recv_ns: int, epoch: int, *, numbered: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +10,7 @@ from attrs import frozen
 
 from feedhandler._core.construct import twin_of
 from feedhandler._core.fields import MS, Problems, SymbolNames, are_amounts, time_of
-from feedhandler.abc import Control, Ignored
+from feedhandler.abc import Control, Ignored, Subscription
 from feedhandler.codec import FastDecoder
 from feedhandler.errors import DecodeError
 from feedhandler.model import Event, Quote, Side, Trade
@@ -18,10 +18,12 @@ from feedhandler.model import Event, Quote, Side, Trade
 if TYPE_CHECKING:
     from feedhandler.venues.okx_book import BookReader
 
-__all__ = ["BOOKS", "TOPS", "OKXData"]
+__all__ = ["BOOKS", "TOPS", "TRADES", "OKXData", "target"]
 
-BOOKS = ("books", "books-l2-tbt", "books50-l2-tbt")
+_WHOLE = "books5"  # each message is the whole of its five levels
+BOOKS = ("books", "books-l2-tbt", "books50-l2-tbt", _WHOLE)
 TOPS = ("bbo-tbt", "tickers")
+TRADES = ("trades", "trades-all")
 _SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 _Trade = twin_of(Trade)
 _Quote = twin_of(Quote)
@@ -65,6 +67,16 @@ class OKXData:
         self._fills = FastDecoder(_Fills, venue=venue)
         self._tickers = FastDecoder(_Tickers, venue=venue, amounts_as_text=True)
         self._reader = reader
+        # Which channel a symbol's book comes from: two of them are two books.
+        self._channel_of: dict[str, str] = {}
+
+    def forget(self, subscriptions: Iterable[Subscription]) -> None:
+        """They have ended."""
+        gone = list(subscriptions)
+        self.books.forget(gone)
+        for subscription in gone:
+            if subscription.channel == "book":
+                self._channel_of.pop(subscription.symbol, None)
 
     def take(
         self, channel: str, name: str, message: str | bytes, recv_ns: int, epoch: int
@@ -74,8 +86,8 @@ class OKXData:
         if symbol is None:
             return [Ignored(f"{channel}: {name}"[:40])]
         if channel in BOOKS:
-            return self._book(symbol, message, recv_ns, epoch)
-        if channel == "trades":
+            return self._book(symbol, channel, message, recv_ns, epoch)
+        if channel in TRADES:
             return self._trades(symbol, message, recv_ns, epoch)
         if channel == "tickers":
             return self._quotes(symbol, message, recv_ns, epoch)
@@ -147,17 +159,38 @@ class OKXData:
     # --- the book ---
 
     def _book(
-        self, symbol: str, message: str | bytes, recv_ns: int, epoch: int
+        self, symbol: str, channel: str, message: str | bytes, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
+        if self._channel_of.get(symbol, channel) != channel:
+            return [Ignored(f"{channel}: a second book of {symbol}"[:60])]
         known = self.books.get(symbol)
         numbered = known is not None and known.newest is not None
         try:
-            books = self._reader.books(message, recv_ns, epoch, numbered=numbered)
+            if channel == _WHOLE:
+                books = self._reader.tops(message, recv_ns, epoch)
+            else:
+                books = self._reader.books(message, recv_ns, epoch, numbered=numbered)
         except DecodeError as error:
-            whole = "snapshot" in (message if isinstance(message, str) else str(message))
+            text = message if isinstance(message, str) else str(message)
+            whole = channel == _WHOLE or "snapshot" in text
             return self.books.malformed(
                 error, symbol, is_snapshot=whole, recv_ns=recv_ns, epoch=epoch
             )
+        if books and books[0].is_snapshot:
+            self._channel_of[symbol] = channel
         if len(books) == 1:
             return self.books.take(symbol, books[0])
         return [item for book in books for item in self.books.take(symbol, book)]
+
+
+def target(message: str | bytes) -> tuple[str, str]:
+    """Channel and instrument of a message of data, found without decoding it; else empty."""
+    if not isinstance(message, str) or not message.startswith('{"arg":{"channel":"'):
+        return "", ""
+    end = message.find('"', 19)
+    if not message.startswith('","instId":"', end):
+        return "", ""
+    last = message.find('"', end + 12)
+    if "\\" in message or '"event"' in message:
+        return "", ""
+    return message[19:end], message[end + 12 : last]

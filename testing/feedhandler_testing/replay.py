@@ -106,25 +106,30 @@ class LoadedRecording:
     def with_instruments(self, venue: V) -> V:
         """`venue` with the list of instruments that was recorded, if one was and it needs one.
 
-        Raises `DecodeError` where what was recorded is no such list.
+        Where its parts were asked for in another way (by currency rather than by kind), or only
+        some of them, the list is what there is. Raises `DecodeError` where what was recorded is no
+        such list.
         """
         if not isinstance(venue, ListedVenue):
             return venue
-        bodies = []
-        for url in venue.instrument_urls():
-            recorded = [one for one in self.records if one.k == "http" and _same(one.url, url)]
-            if not recorded:
-                return venue
-            payload = recorded[-1].payload or b""
-            bodies.append(payload.encode() if isinstance(payload, str) else payload)
-        if not bodies:
+        urls = venue.instrument_urls()
+        recorded = [(one.url, one) for one in self.records if one.k == "http" and one.url]
+        found = [[one for own, one in recorded if _is_for(own, url)] for url in urls]
+        parts = [those[-1] for those in found if those]
+        if len(parts) < len(found):
+            if len({_path(url) for url in urls}) > 1:
+                return venue  # parts of several kinds, of which each is needed
+            of_each = {own: one for own, one in recorded if _path(own) == _path(urls[0])}
+            parts = [*of_each.values()]
+        if not parts:
             return venue
+        payloads = [one.payload or b"" for one in parts]
+        bodies = [text.encode() if isinstance(text, str) else text for text in payloads]
         return venue.with_instruments(venue.parse_instruments(bodies))
 
 
-def _same(recorded: str | None, url: str) -> bool:
-    """Whether what was recorded at one URL is what is asked for at another, or on another host."""
-    return recorded is not None and _is_for(recorded, url)
+def _path(url: str) -> str:
+    return urlsplit(url).path.strip("/")
 
 
 @define
@@ -221,8 +226,8 @@ class ReplayServer:
         patience_s: float = 2.0,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if dialect is None and recording.venue in DIALECTS:
-            dialect = dialect_by_name(recording.venue)
+        if dialect is None and recording.venue.lower() in DIALECTS:
+            dialect = dialect_by_name(recording.venue.lower())
         self.recording = recording
         self.done = trio.Event()
         self.sent = 0
@@ -547,7 +552,7 @@ def _is_for(recorded: str, url: str) -> bool:
     """Whether what was recorded at one URL is an answer at another: the same path, and the same
     words in what both ask (numbers, such as a limit, may differ)."""
     one, other = urlsplit(recorded), urlsplit(url)
-    if one.path.strip("/") != other.path.strip("/"):
+    if _path(recorded) != _path(url):
         return False
     asked, wanted = parse_qs(one.query), parse_qs(other.query)
     return all(

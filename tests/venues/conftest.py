@@ -81,9 +81,11 @@ class Proof:
                 yield record.url, _bytes(record.payload)
 
     def instruments_bodies(self, venue: Any) -> list[bytes]:
-        """The answers to the venue's `instrument_urls()`, the first recorded for each path."""
-        answers = {urlsplit(url).path: body for url, body in reversed([*self.rest_answers()])}
-        return [answers[urlsplit(url).path] for url in venue.instrument_urls()]
+        """The answers to the venue's `instrument_urls()`: the first recorded for each, or, where it
+        was asked for in another way, for its path."""
+        answers = dict(reversed([*self.rest_answers()]))
+        of_path = {urlsplit(url).path: body for url, body in answers.items()}
+        return [answers.get(url, of_path[urlsplit(url).path]) for url in venue.instrument_urls()]
 
     # --- driving a session ---
 

@@ -412,6 +412,16 @@ def test_the_book_of_the_documentation() -> None:
     assert one.last_book_sequence(SYMBOL) == 18521289
 
 
+def test_a_book_of_another_depth_does_not_disturb_the_first() -> None:
+    one = started()
+    for kind, number in (("snapshot", 900), ("delta", 901)):
+        other = book(kind, number, bids=BIDS, asks=ASKS, depth=50)
+        (ignored,) = decode(one, compact(other))
+        assert isinstance(ignored, Ignored)
+    (delta,) = decode(one, compact(book("delta", 18521289)))
+    assert delta.trust is Trust.VERIFIED
+
+
 def test_a_hole_is_announced_with_its_bounds_and_closed_by_a_snapshot() -> None:
     one = started()
     gap, resync = decode(one, compact(book("delta", 18521292)))

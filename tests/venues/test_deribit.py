@@ -223,8 +223,8 @@ def test_heartbeats_and_test_requests() -> None:
     "message",
     [
         note("deribit_price_index.btc_usd", {"timestamp": 1, "price": 2, "index_name": "btc_usd"}),
-        note("book.BTC-PERPETUAL.none.10.100ms", {}),
-        note("trades.future.BTC.100ms", []),
+        note("book.ETH-PERPETUAL.none.10.100ms", {}),
+        note("trades.future.BTC", []),
         note("trades.ETH-PERPETUAL.100ms", []),
         note("platform_state", {"maintenance": True}),
         json.dumps({"jsonrpc": "2.0", "method": "news"}),
@@ -293,6 +293,31 @@ def test_trades_that_are_missing_are_announced() -> None:
     assert trade.sequence == 5
     (again,) = decode(one, trades(fill(5)))
     assert isinstance(again, Ignored)
+
+
+def test_a_trade_that_one_message_has_twice_is_told_once() -> None:
+    one = session()
+    decode(one, trades(fill(1)))
+    first, second = decode(one, trades(fill(2), fill(2)))
+    assert isinstance(first, Trade)
+    assert isinstance(second, Ignored)
+
+
+def test_trades_of_a_kind_are_of_many_instruments() -> None:
+    linear = "BTC_USDC-PERPETUAL"
+    fills = [
+        fill(8),
+        fill(3, instrument_name=linear, amount=0.5),
+        fill(1706, instrument_name="BTC-26MAR21-62000-C"),
+        fill(5, instrument_name=linear),
+    ]
+    items = decode(session(), note("trades.future.any.100ms", fills))
+    assert [type(item) for item in items] == [Gap, Trade, Trade, Ignored, Trade]
+    assert (items[0].symbol, items[0].from_sequence, items[0].to_sequence) == (
+        "BTC-USDC-PERP", 4, 4,
+    )  # fmt: skip
+    told = [(item.symbol, item.sequence) for item in items if isinstance(item, Trade)]
+    assert told == [("BTC-USD-PERP", 8), ("BTC-USDC-PERP", 3), ("BTC-USDC-PERP", 5)]
 
 
 def test_trades_of_one_message_may_come_newest_first() -> None:
@@ -400,6 +425,51 @@ def test_a_message_without_a_type_is_a_snapshot_if_it_follows_nothing() -> None:
     assert [type(item) for item in items] == [BookSnapshot, Synced]
     (delta,) = decode(one, book(6, 5, bids=[["change", 5041.94, 1]], type=...))
     assert isinstance(delta, BookDelta)
+
+
+def grouped(number: int, **fields: Any) -> str:
+    data = {
+        "timestamp": 1769246173071,
+        "instrument_name": "BTC-PERPETUAL",
+        "change_id": number,
+        "bids": [[89532.5, 254900.0], [89532.0, 1000.0]],
+        "asks": [[89533.0, 91570.0]],
+        **fields,
+    }
+    return note("book.BTC-PERPETUAL.none.10.100ms", data)
+
+
+def test_a_grouped_book_is_whole_each_time() -> None:
+    one = session()
+    for number, bids in ((136725664747, 2), (136725664790, 1)):
+        snapshot, synced = decode(one, grouped(number, bids=[[89532.5, 20], [89532, 10]][:bids]))
+        assert isinstance(snapshot, BookSnapshot)
+        assert synced == Synced(BOOK)
+        assert (len(snapshot.bids), len(snapshot.asks), snapshot.sequence) == (bids, 1, number)
+        assert snapshot.trust is Trust.VERIFIED
+    (stale,) = decode(one, grouped(136725664748))
+    assert isinstance(stale, Ignored)
+    gap, resync, malformed = decode(one, grouped(136725664791, asks=[["new", 89533.0, 5.0]]))
+    assert (gap.reason, resync) == (GapReason.MALFORMED, Resync(BOOK))
+    assert [problem.path for problem in malformed.error.problems] == ["$.params.data.asks[0]"]
+
+
+def test_a_second_book_of_a_symbol_does_not_disturb_the_first() -> None:
+    one = started()
+    (ignored,) = decode(one, grouped(300_000))
+    assert isinstance(ignored, Ignored)
+    raw = book(297218, 297217).replace(".100ms", ".raw")
+    (ignored,) = decode(one, raw)
+    assert isinstance(ignored, Ignored)
+    (delta,) = decode(one, book(297219, 297217))
+    assert delta.trust is Trust.VERIFIED
+
+
+def test_amounts_with_an_exponent_are_exact() -> None:
+    one = session()
+    text = book(297217, bids=BIDS, asks=ASKS).replace("5042.34,30", "5042.34,1.0002e6")
+    snapshot, _ = decode(one, text.replace("5042.64,40", "5042.64,6.563e-5"))
+    assert f"{snapshot.bids[0].size:f} {snapshot.asks[0].size:f}" == "1000200 0.00006563"
 
 
 def test_a_hole_is_announced_with_its_bounds_and_closed_by_a_snapshot() -> None:

@@ -150,8 +150,8 @@ def test_an_unknown_symbol_is_an_error_that_names_the_nearest() -> None:
 def test_each_argument_is_acknowledged() -> None:
     one = session()
     for theirs, ours in (
-        ("books", "book"), ("books-l2-tbt", "book"), ("trades", "trades"), ("tickers", "ticker"),
-        ("bbo-tbt", "ticker"),
+        ("books", "book"), ("books-l2-tbt", "book"), ("books5", "book"), ("trades", "trades"),
+        ("trades-all", "trades"), ("tickers", "ticker"), ("bbo-tbt", "ticker"),
     ):  # fmt: skip
         answer = {
             "id": "1512",
@@ -213,12 +213,46 @@ def test_a_refusal_is_in_the_venues_words(
     assert items == [Refused(subscription, words) for subscription in refused]
 
 
-@pytest.mark.parametrize("code", ["60014", "50011", "50001", "63999"])
+@pytest.mark.parametrize("code", ["60014", "50011", "50001", "63999", "64007"])
 def test_a_passing_trouble_of_the_venue_is_no_refusal(code: str) -> None:
     one = session()
     one.requests(subscribe=[BOOK])
     (item,) = decode(one, {"event": "error", "code": code, "msg": "Requests too frequent"})
     assert isinstance(item, Ignored)
+
+
+def test_a_channel_that_needs_an_account_is_refused() -> None:
+    one = session()
+    one.requests(subscribe=[BOOK])
+    words = "Your trading fee tier doesn't meet the requirement to access this channel"
+    arg = {"channel": "books-l2-tbt", "instId": "BTC-USDT"}
+    error = {"event": "error", "code": "64003", "msg": words, "arg": arg}
+    assert decode(one, error) == [Refused(BOOK, f"64003 {words}")]
+
+
+def test_each_part_of_an_end_may_fail() -> None:
+    one = session()
+    one.requests(unsubscribe=[BOOK, PERP])
+    for name in ("BTC-USDT", "BTC-USDT-SWAP"):
+        words = NO_SUCH.replace("BTC-USDT-SWAP", name)
+        (item,) = decode(one, {"event": "error", "id": "1", "code": "60018", "msg": words})
+        assert isinstance(item, Ignored)
+
+
+def test_an_end_that_failed_is_not_waited_for() -> None:
+    """It was of a book that begins anew; the next end is somebody's business again."""
+    one = session()
+    one.requests(subscribe=[BOOK, PERP])
+    for name in ("BTC-USDT", "BTC-USDT-SWAP"):
+        decode(one, {"event": "subscribe", "arg": {"channel": "books", "instId": name}})
+    again, _ = one.requests(subscribe=[BOOK, PERP])
+    error = {"event": "error", "id": json.loads(again)["id"], "code": "60018", "msg": NO_SUCH}
+    (item,) = decode(one, error)
+    assert isinstance(item, Ignored)
+    ended = {"event": "unsubscribe", "arg": {"channel": "books", "instId": "BTC-USDT-SWAP"}}
+    assert decode(one, ended) == [Unsubscribed([PERP])]
+    (swallowed,) = decode(one, {**ended, "arg": {"channel": "books", "instId": "BTC-USDT"}})
+    assert isinstance(swallowed, Ignored)
 
 
 def test_a_failed_end_is_no_refusal() -> None:
@@ -247,7 +281,7 @@ def test_the_notice_of_an_upgrade_asks_for_a_new_connection() -> None:
         {"event": "channel-conn-count", "channel": "orders", "connCount": "2", "connId": "abcd"},
         {"event": "login", "code": "0", "msg": "", "connId": "a4d3ae55"},
         {"event": "subscribe", "arg": {"channel": "candle1m", "instId": "BTC-USDT"}},
-        {"arg": {"channel": "books5", "instId": "BTC-USDT"}, "data": []},
+        {"arg": {"channel": "books-rpi", "instId": "BTC-USDT"}, "data": []},
         {"arg": {"channel": "mark-price", "instId": "BTC-USDT"}, "data": [{}]},
         {"arg": {"channel": "trades", "instId": "ETH-USDT"}, "data": [{}]},
         {"arg": {"channel": "instruments", "instType": "SPOT"}, "data": []},
@@ -303,6 +337,11 @@ def test_trades(text: str) -> None:
         ),
     ]  # fmt: skip
     assert str(decode(session(), text)[1].price) == "42219.90"
+
+
+def test_trades_that_stand_for_no_others() -> None:
+    one = compact({**TRADES, "arg": {"channel": "trades-all", "instId": "BTC-USDT"}})
+    assert decode(session(), one) == decode(session(), compact(TRADES))
 
 
 def test_the_top_of_the_book_each_10_ms() -> None:
@@ -388,6 +427,54 @@ def test_the_checksum_covers_25_levels_of_each_side() -> None:
     assert checksum(order_book) == before
     order_book.apply([Level(D(1000 - 24), D(99))], [])
     assert checksum(order_book) != before
+
+
+# As the venue has sent them: an option's four asks and five bids, and the best 28 of a future's.
+OPTION = {
+    "asks": [["0.038", "200"], ["0.0385", "1550"], ["0.0395", "2888"], ["0.0435", "1500"]],
+    "bids": [
+        ["0.035", "1550"], ["0.031", "200"], ["0.0305", "2888"], ["0.0285", "1500"],
+        ["0.026", "500"],
+    ],
+}  # fmt: skip
+FUTURE_ASKS = (
+    "7026:5 7027:765 7028:110 7030:1264 7034:280 7035:2255 7036:28 7037:63 7039:137 7040:48 "
+    "7041:32 7043:3985 7057:257 7058:7870 7059:161 7061:4539 7068:1438 7088:3162 7104:99 7108:5018 "
+    "7115:1540 7129:5080 7145:1512 7150:5016 7171:5026 7192:5062 7197:1517 7260:1511"
+)
+FUTURE_BIDS = (
+    "7014:56 7011:608 7009:110 7006:1264 7004:2347 7003:279 7001:52 6997:91 6996:4242 6995:486 "
+    "6992:161 6991:63 6988:7518 6976:186 6975:71 6973:1086 6961:513 6959:4603 6950:186 6946:3043 "
+    "6939:103 6930:5053 6909:5039 6888:5037 6886:1526 6867:5008 6846:5065 6826:1572"
+)
+
+
+def hundred_thousandths(text: str) -> list[list[str]]:
+    """Prices and sizes as the venue writes them: without zeros at the end."""
+    pairs = (pair.split(":") for pair in text.split())
+    return [[f"{D(price).scaleb(-5):f}".rstrip("0"), size] for price, size in pairs]
+
+
+@pytest.mark.parametrize(
+    ("bids", "asks", "number", "previous", "check"),
+    [
+        (OPTION["bids"], OPTION["asks"], 7966474, -1, 750243667),
+        (
+            hundred_thousandths(FUTURE_BIDS), hundred_thousandths(FUTURE_ASKS), None, None,
+            -1462286744,
+        ),
+    ],
+)  # fmt: skip
+def test_the_checksums_of_snapshots_that_were_sent(
+    bids: list[list[str]], asks: list[list[str]], number: int | None, previous: int | None,
+    check: int,
+) -> None:  # fmt: skip
+    rows = ([[*row, "0", "1"] for row in side] for side in (bids, asks))
+    message = book("snapshot", number, previous, check=check)
+    message["data"][0].update(zip(("bids", "asks"), rows, strict=True))
+    snapshot, synced = decode(session(), compact(message))
+    assert snapshot.trust is Trust.VERIFIED
+    assert isinstance(synced, Synced)
 
 
 SUM_OF_BOTH = -1881014294  # of "3366.1:7:3366.8:9:3366:6:3368:8"
@@ -497,6 +584,52 @@ def test_without_numbers_and_checksum_nothing_can_be_verified() -> None:
     assert items[0].trust is Trust.UNVERIFIABLE
     (delta,) = decode(one, compact(book("update", None, None)))
     assert delta.trust is Trust.UNVERIFIABLE
+
+
+def five(bids: list[list[str]], number: int | None, name: str = "BTC-USDT") -> str:
+    data = {"asks": ASKS, "bids": bids, "instId": name, "ts": "1652671418459", "seqId": number}
+    data = {key: value for key, value in data.items() if value is not None}
+    return compact({"arg": {"channel": "books5", "instId": name}, "data": [data]})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "trust"), [((8, 12), Trust.VERIFIED), ((None, None), Trust.UNVERIFIABLE)]
+)
+def test_each_message_of_five_levels_is_a_whole_book(
+    numbers: tuple[int | None, int | None], trust: Trust
+) -> None:
+    one = session()
+    for bids, number in zip((BIDS, BIDS[:1]), numbers, strict=True):
+        snapshot, _ = decode(one, five(bids, number))
+        assert isinstance(snapshot, BookSnapshot)
+        assert (len(snapshot.bids), len(snapshot.asks), snapshot.trust) == (len(bids), 2, trust)
+        assert (snapshot.sequence, snapshot.venue_time_ns) == (number, 1_652_671_418_459_000_000)
+    image = one.book_image("BTC-USDT")
+    assert image is not None
+    assert [level.price for level in image.bids] == [D("3366.1")]
+    gap, resync, malformed = decode(one, five([["3366", "-1", "0", "1"]], 13))
+    assert (gap.reason, resync) == (GapReason.MALFORMED, Resync(BOOK))
+    assert [problem.path for problem in malformed.error.problems] == ["$.data[0].bids[0]"]
+
+
+def test_a_channel_that_was_never_right_keeps_no_other_out() -> None:
+    one = session()
+    with pytest.raises(DecodeError):
+        decode(one, five([["NaN", "1", "0", "1"]], 3))
+    snapshot, _ = decode(one, compact(book("snapshot", 10, -1, bids=BIDS, asks=ASKS)))
+    assert snapshot.trust is Trust.VERIFIED
+
+
+def test_a_second_book_of_a_symbol_does_not_disturb_the_first() -> None:
+    one = started()
+    (ignored,) = decode(one, five(BIDS, 900))
+    assert isinstance(ignored, Ignored)
+    (delta,) = decode(one, compact(book("update", 15, 10)))
+    assert delta.trust is Trust.VERIFIED
+    ended = {"event": "unsubscribe", "arg": {"channel": "books", "instId": "BTC-USDT"}}
+    assert decode(one, ended) == [Unsubscribed([BOOK])]
+    snapshot, _ = decode(one, five(BIDS, 900))
+    assert snapshot.trust is Trust.VERIFIED
 
 
 # --- bad input -----------------------------------------------------------------------------------
