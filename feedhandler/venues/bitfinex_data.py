@@ -55,7 +55,7 @@ class BitfinexData:
 
     def configure(self, flags: int) -> None:
         """The venue says which flags are on; not to be changed once data has come."""
-        if self._flags is None:
+        if self._sequence.last(None) is None and not self._begun:
             self._flags = flags
             self.books = BitfinexBooks(self._venue, sequenced=bool(flags & SEQUENCE))
 

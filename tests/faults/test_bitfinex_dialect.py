@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections import Counter
+from typing import Any, Literal
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from feedhandler import BookSnapshot, Trade, Trust, open_feed
+from feedhandler import (
+    BookDelta,
+    BookSnapshot,
+    BookTop,
+    Event,
+    FeedStateChanged,
+    Gap,
+    Trade,
+    Trust,
+    open_feed,
+)
+from feedhandler.recording import Record
 from feedhandler.venues.bitfinex_market import instrument_of
 from feedhandler_testing import (
     BadJson,
@@ -32,6 +44,7 @@ from feedhandler_testing import (
     simulate,
 )
 from feedhandler_testing.dialect import Listing, dialect_by_name
+from feedhandler_testing.replay import LoadedRecording, Planted, ReplayServer
 
 COMMON = [SequenceGap(), Duplicate(), Reorder(), BadJson()]
 
@@ -102,6 +115,120 @@ async def test_one_connection_has_books_and_trades_of_pairs_and_perpetuals(
         assert server.accepted == 1
 
 
+# --- recordings of other clients ---
+
+
+def recorded(*, asked: bool, listed: bool, futures: bool) -> LoadedRecording:
+    """A session with the sequence alone, as other clients ask for it, of three books."""
+    rows: list[tuple[Literal["open", "recv", "send", "http"], str | None, object]] = []
+    names = {"tBTCUSD": "BTC-USD", "tDUSK:UST": "DUSK-USDT", "tBTCF0:USTF0": "BTC-USDT-PERP"}
+    conf = "https://api-pub.bitfinex.com/v2/conf/pub:list"
+    if listed:
+        rows.append(("http", f"{conf}:pair:exchange", [["BTCUSD", "DUSK:UST"]]))
+        rows.append(("http", f"{conf}:currency", [["BTC", "USD"]]))
+    if futures:
+        rows.append(("http", f"{conf}:pair:futures", [["BTCF0:USTF0"]]))
+    rows.append(("open", "wss://api-pub.bitfinex.com/ws/2", None))
+    rows.append(("recv", None, {"event": "info", "version": 2, "platform": {"status": 1}}))
+    if asked:
+        rows.append(("send", None, {"event": "conf", "flags": 65536}))
+    rows.append(("recv", None, {"event": "conf", "status": "OK", "flags": 65536}))
+    channels = [(kind, name) for kind in ("book", "trades", "ticker") for name in names]
+    sides = [[100 - i, 1, 1.5] for i in range(9)] + [[101 + i, 1, -2.5] for i in range(9)]
+    first = {
+        "book": sides,
+        "trades": [[9, 1640000000123, -0.5, 100], [8, 1640000000122, 0.5, 101]],
+        "ticker": [100, 1, 101, 2, 0, 0, 100, 5, 102, 99],
+    }
+    sequence = 0
+    for number, (kind, name) in enumerate(channels, 1000):
+        named = {"channel": kind, "chanId": number, "symbol": name, "pair": name[1:]}
+        more = {"prec": "P0", "freq": "F0", "len": "100"} if kind == "book" else {}
+        rows.append(("recv", None, {"event": "subscribed", **named, **more}))
+        rows.append(("recv", None, [number, first[kind], sequence := sequence + 1]))
+    for k in range(30):
+        for number, (kind, _) in enumerate(channels, 1000):
+            data = {
+                "book": [[100 - k % 5, int(k % 3 > 0), k + 0.5 if k % 3 else 1]],
+                "trades": ["tu" if k % 2 else "te", [10 + k // 2, 1640000000200 + k, 0.25, 100.5]],
+                "ticker": ["hb"] if k % 2 else [[100, 1 + k, 101, 2, 0, 0, 100, 5, 102, 99]],
+            }[kind]
+            rows.append(("recv", None, [number, *data, sequence := sequence + 1]))
+    records = [
+        Record(
+            1_640_000_000_000_000_000 + n * 100_000_000,
+            kind,
+            None if kind == "http" else 0,
+            url,
+            None if said is None else json.dumps(said, separators=(",", ":")),
+        )
+        for n, (kind, url, said) in enumerate(rows)
+    ]
+    symbols = tuple(names.values())
+    subscribed = {"trades": symbols, "ticker": symbols, "l2_book": symbols}
+    return LoadedRecording("bitfinex", subscribed, tuple(records))
+
+
+async def played(
+    recording: LoadedRecording, *, mutate: Planted | None = None
+) -> tuple[list[Event], list[BookTop | None]]:
+    """What a feed makes of it until nothing more comes, and its books then."""
+    events: list[Event] = []
+    async with ReplayServer(
+        recording, mutate=mutate, speed=1.0, stays=True, fresh_books=True
+    ) as server:
+        channels = ["trades", "ticker", "book"]
+        async with open_feed(server.venue(), recording.symbols, channels=channels) as feed:
+            with trio.move_on_after(40):  # 30 of it are recorded
+                async for batch in feed.batches():
+                    events += batch
+            return events, [feed.book(symbol) for symbol in recording.symbols]
+
+
+@pytest.mark.parametrize(
+    ("asked", "listed", "futures"),
+    [
+        (True, True, True),
+        (True, True, False),
+        (True, False, False),
+        (False, True, True),
+        (False, False, False),
+    ],
+)
+async def test_a_recording_of_another_client(
+    asked: bool, listed: bool, futures: bool, autojump_clock: MockClock
+) -> None:
+    events, books = await played(recorded(asked=asked, listed=listed, futures=futures))
+    found = Counter(type(event).__name__ for event in events)
+    assert (found["BookSnapshot"], found["BookDelta"]) == (3, 90)
+    assert (found["Trade"], found["Quote"]) == (3 * (2 + 15), 3 * (1 + 15))
+    assert (found["Gap"], found["DecodeFailed"]) == (0, 0)
+    assert {e.trust for e in events if isinstance(e, BookSnapshot | BookDelta)} == {Trust.VERIFIED}
+    assert all(top is not None and top.bids for top in books)
+
+
+@pytest.mark.parametrize("how", ["drop", "swap"])
+async def test_a_frame_that_is_missing_from_a_recording_is_mended(
+    how: Any, autojump_clock: MockClock
+) -> None:
+    planted = Planted(how, where=r"^\[100[0-2],\[\d+,[01],", nth=20)
+    recording = recorded(asked=True, listed=True, futures=True)
+    clean, books = await played(recording)
+    events, mended = await played(recording, mutate=planted)
+    assert planted.acted
+    gaps = [event for event in events if isinstance(event, Gap)]
+    assert [gap.symbol for gap in gaps] == [None, "BTC-USD", "DUSK-USDT", "BTC-USDT-PERP"]
+    assert (gaps[0].from_sequence, gaps[0].missing) == (65, 1)
+    assert sum(isinstance(event, BookSnapshot) for event in events) == 6
+    assert sum(isinstance(event, FeedStateChanged) for event in events) == sum(
+        isinstance(event, FeedStateChanged) for event in clean
+    )
+    for before, after in zip(books, mended, strict=True):
+        assert before is not None
+        assert after is not None
+        assert (before.bids, before.asks) == (after.bids, after.asks)
+
+
 @pytest.mark.parametrize(
     ("symbol", "theirs"),
     [
@@ -154,6 +281,7 @@ def test_what_a_client_asks_for() -> None:
         ('[5,"cs",-12,7]', 7, '[5,"cs",-12,9]'),
         ("[5,[1.50,1,-2],7]", 7, "[5,[1.50,1,-2],9]"),
         ("[5,[[1.50,1,-2]]]", None, "[5,[[1.50,1,-2]]]"),
+        ("[5, [1.50, 1, -2], 7, 1610920929093]", 7, "[5, [1.50, 1, -2],9, 1610920929093]"),
         ('{"event":"info","a":[1,7]}', None, '{"event":"info","a":[1,7]}'),
     ],
 )

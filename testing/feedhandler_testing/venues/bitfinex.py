@@ -35,7 +35,7 @@ _OURS = MappingProxyType({theirs: ours for ours, theirs in _THEIRS.items()})
 _CODES = MappingProxyType({"USDT": "UST", "BCH": "BCHN"})
 _FLAGS = 32768 + 65536 + 131072 + 536870912
 _FIRST_CHANNEL = 9_000_001  # above those of recordings
-_STAMP = re.compile(r",(\d+)((?:,\d{13})?\]\s*)$")
+_STAMP = re.compile(r",\s*(\d+)((?:,\s*\d{13})?\s*\]\s*)$")
 _MEANS = Means(
     says=frozenset(
         {
