@@ -28,7 +28,6 @@ from feedhandler.abc import (
     Fetcher,
     Heartbeat,
     Ignored,
-    ReconnectRequested,
     Refused,
     Reply,
     Subscribed,
@@ -47,6 +46,7 @@ from feedhandler.venues.bitfinex_market import (
     TRAITS,
     check_depth,
     instrument_of,
+    notice_of,
     parse_lists,
 )  # fmt: skip
 
@@ -54,8 +54,8 @@ __all__ = ["Bitfinex"]
 
 URL = "wss://api-pub.bitfinex.com/ws/2"
 _CHANNELS = ("trades", "ticker", "book")  # the venue's names are ours
+_COARSE = ("P1", "P2", "P3", "P4")
 _DUPLICATE, _NOT_SUBSCRIBED = 10301, (10400, 10401)
-_RECONNECT = (20051, 20061)  # 20061: after maintenance all is to be subscribed to anew
 
 
 @frozen
@@ -111,6 +111,7 @@ class BitfinexSession:
         self._channels = self._data.channels
         self._greeted = False
         self._again: set[int] = set()  # channels that end only to begin anew
+        self._coarse: set[int] = set()  # channels of books that are not of the finest precision
         self._unwanted: set[Subscription] = set()  # to end as soon as they have a number
 
     def last_book_sequence(self, symbol: str) -> int | None:
@@ -180,7 +181,7 @@ class BitfinexSession:
             case "error":
                 return [self._refusal(document)]
             case "info":
-                return [_notice(document)]
+                return [notice_of(document)]
             case "conf":
                 return self._configured(document)
             case "pong":
@@ -202,9 +203,15 @@ class BitfinexSession:
         if type(number) is not int:
             raise DecodeError(self._venue, message, [("$.chanId", f"no number: {number!r:.40}")])
         symbol = self._ours(document.get("symbol"))
-        if symbol is None or channel not in _CHANNELS or document.get("prec", "P0") != "P0":
+        subscription = Subscription(str(channel), symbol or "")
+        # A coarser book is a book too, but not beside a finer one; in R0 its rows are orders.
+        fine = (precision := document.get("prec", "P0")) == "P0"
+        coarse = precision in _COARSE and subscription not in self._channels.values()
+        if not symbol or channel not in _CHANNELS or not (fine or coarse):
             return [Ignored(f"subscription to {channel} of {document.get('symbol')}"[:80])]
-        subscription = Subscription(str(channel), symbol)
+        for other in [n for n in self._coarse if self._channels.get(n) == subscription]:
+            self._data.begin(other, None)
+        (self._coarse.discard if fine else self._coarse.add)(number)
         self._data.begin(number, subscription)
         self._again.discard(number)
         if subscription in self._unwanted:
@@ -236,14 +243,6 @@ class BitfinexSession:
             running = subscription in self._channels.values()
             return Subscribed([subscription]) if running else Ignored(told[:80])
         return Refused(subscription, told[:200])
-
-
-def _notice(document: dict[str, Any]) -> Control:
-    code, words = document.get("code"), document.get("msg")
-    told = f"{code}: {words}" if isinstance(words, str) else f"{code}"
-    if code in _RECONNECT:
-        return ReconnectRequested(told[:200])
-    return Ignored(f"info {told if code else document.get('platform')}"[:200])
 
 
 def _encode(message: dict[str, Any]) -> str:

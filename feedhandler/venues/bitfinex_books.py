@@ -85,7 +85,9 @@ class BitfinexBooks:
         return self._books.image(symbol)
 
     def forget(self, subscriptions: Sequence[Subscription]) -> None:
-        self._crossed.clear()
+        for subscription in subscriptions:
+            if subscription.channel == "book":
+                self._crossed.pop(subscription.symbol, None)
         self._books.forget(subscriptions)
 
     def interrupted(self, *, recv_ns: int, epoch: int) -> Sequence[Event | Control]:

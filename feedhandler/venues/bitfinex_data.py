@@ -26,6 +26,7 @@ TIMESTAMP, SEQUENCE, CHECKSUM, BULK = 32768, 65536, 131072, 536870912
 ASKED = TIMESTAMP + SEQUENCE + CHECKSUM
 _FIRST = 1  # the number of a connection's first frame
 _MAX_MS = 10**14
+_MAX_FRAMES = 10**11
 _Trade, _Quote = twin_of(Trade), twin_of(Quote)
 
 
@@ -54,7 +55,7 @@ class BitfinexData:
 
     def configure(self, flags: int) -> None:
         """The venue says which flags are on; not to be changed once data has come."""
-        if self._flags is None:
+        if self._sequence.last(None) is None and not self._begun:
             self._flags = flags
             self.books = BitfinexBooks(self._venue, sequenced=bool(flags & SEQUENCE))
 
@@ -67,9 +68,7 @@ class BitfinexData:
         kind = frame[1]
         at = 3 if isinstance(kind, str) and kind != "hb" else 2
         if self._flags is None:
-            self.configure(
-                (SEQUENCE if len(frame) > at else 0) + (TIMESTAMP * (len(frame) > at + 1))
-            )
+            self.configure(_flags_of(frame[at:]))
         items: list[Event | Control] = []
         flags = self._flags or 0
         if flags & SEQUENCE:
@@ -181,6 +180,12 @@ class BitfinexData:
         quote: Any = _Quote(symbol, *numbers, None, time_ns, recv_ns, self._venue, epoch)
         quote.__class__ = Quote
         return quote  # type: ignore[no-any-return]  # its class was changed in the line before
+
+
+def _flags_of(added: Sequence[object]) -> int:
+    """What was added to a frame: times are numbers that no count of frames comes to."""
+    is_time = [type(one) is int and one > _MAX_FRAMES for one in added]
+    return (SEQUENCE if False in is_time[:1] else 0) + (TIMESTAMP if True in is_time[:2] else 0)
 
 
 class _Wrong(Exception):

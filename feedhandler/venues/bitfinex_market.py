@@ -3,27 +3,29 @@
 Sources, on docs.bitfinex.com: *Configs* (``conf/pub:list:pair:exchange`` and
 ``conf/pub:list:pair:futures``: a list within a list; it has no increments, and only what is
 traded), *Public Channels* (25 channels on a connection, 20 connects a minute), *Requirements and
-Limitations* (10 to 90 REST requests a minute), *General, Supported Pairs* (a ``t`` before the pair;
-capitals). Six letters are two codes of three, all others have a colon. Perpetual contracts have the
-suffix ``F0`` on both codes. UST is Tether, which all others call USDT, and BCHN is BCH; other codes
-are left as the venue has them.
+Limitations* (10 to 90 REST requests a minute), *WS General, Info Codes*, *General, Supported Pairs*
+(a ``t`` before the pair; capitals). Six letters are two codes of three, all others have a colon.
+Perpetual contracts have the suffix ``F0`` on both codes. UST is Tether, which all others call USDT,
+and BCHN is BCH; other codes are left as the venue has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from feedhandler.abc import Control, Ignored, ReconnectRequested
 from feedhandler.codec import read_json
 from feedhandler.errors import ConfigError, DecodeError
 from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
 from feedhandler.traits import Limits, VenueTraits
 
-__all__ = ["LIST_URLS", "TRAITS", "check_depth", "instrument_of", "parse_lists"]
+__all__ = ["LIST_URLS", "TRAITS", "check_depth", "instrument_of", "notice_of", "parse_lists"]
 
 _LIST = "https://api-pub.bitfinex.com/v2/conf/pub:list:pair:"
 LIST_URLS = (f"{_LIST}exchange", f"{_LIST}futures")
 _PERPETUAL = "F0"
 _COMMON = {"UST": "USDT", "BCHN": "BCH"}
+_RECONNECT = (20051, 20061)  # 20061: after maintenance all is to be subscribed to anew
 _DEPTHS = (25, 100, 250)  # 1 would leave nothing for the checksum
 TRAITS = VenueTraits(
     limits=Limits(
@@ -80,3 +82,12 @@ def parse_lists(bodies: Sequence[bytes], *, venue: str) -> Instruments:
         return Instruments(found, venue=venue)
     except ConfigError as error:
         raise DecodeError(venue, bodies[0], [("$", str(error))]) from error
+
+
+def notice_of(document: Mapping[str, object]) -> Control:
+    """What an `info` event asks for, in the venue's own words."""
+    code, words = document.get("code"), document.get("msg")
+    told = f"{code}: {words}" if isinstance(words, str) else f"{code}"
+    if code in _RECONNECT:
+        return ReconnectRequested(told[:200])
+    return Ignored(f"info {told if code else document.get('platform')}"[:200])

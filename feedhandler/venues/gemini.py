@@ -7,11 +7,13 @@ Sources, on developer.gemini.com:
   an `l2_updates` with the whole book in `changes` (side, price, size), and the last 50 trades; what
   follows are `l2_updates` with the new sizes of levels, 0 to end one, and a `trade` for each trade,
   with the taker's `side`, times in milliseconds, and its number as `tid`, or as `event_id` alone in
-  what the venue sent in earlier years. Symbols are in capitals there.
+  what the venue sent in earlier years. Symbols are in capitals there. A trade whose `side` is
+  ``block`` (observed in 2020) was made beside the book, has no taker, and is passed over.
 - *Market Data v1*, heartbeats every 5 s. Errors: ``{"result": "error", "reason", "message"}``.
 - *Rate limits*: 120 public requests a minute.
 - REST, *Get Symbol Details*, each of whose answers is in the list at ``/v1/symbols/details/all``;
-  the page does not name that. `tick_size` is the step of sizes, `quote_increment` that of prices.
+  the page does not name that (single answers can be read too). `tick_size` is the step of sizes,
+  `quote_increment` that of prices.
 
 There is no top of book, no time in a book's message, and nothing confirms a subscription but its
 first answer, and nothing its end. Nothing numbers a book's messages, so a missing one can't be

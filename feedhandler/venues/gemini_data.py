@@ -27,6 +27,8 @@ __all__ = [
 Problems = list[tuple[str, str]]
 Sides = tuple[tuple[Level, ...], tuple[Level, ...]]
 
+# A block trade is made beside the book, and has no taker.
+_TradeSide = Literal["buy", "sell", "block"]
 _NOTHING = msgspec.Raw(b"")
 _MAX_MS = 10**15
 
@@ -37,7 +39,7 @@ class _Trade:
     timestamp: int
     price: str
     quantity: str
-    side: Literal["buy", "sell"]
+    side: _TradeSide
     tid: int | str = ""
     event_id: int | str = ""
     eventid: int | str = ""  # as the documentation calls it in the first answer
@@ -63,7 +65,7 @@ class TradeMessage(msgspec.Struct, gc=False, tag_field="type", tag="trade"):
     timestamp: int
     price: str
     quantity: str
-    side: Literal["buy", "sell"]
+    side: _TradeSide
     tid: int | str = ""
     event_id: int | str = ""
     eventid: int | str = ""
@@ -112,12 +114,12 @@ class GeminiCodec:
         self._answer = msgspec.json.Decoder(_Answer).decode
         self._recent = msgspec.json.Decoder(list[_Trade]).decode
 
-    def trade(self, told: TradeMessage | None, data: str | bytes) -> tuple[str, ReadTrade]:
-        """The venue's symbol, and the trade."""
+    def trade(self, told: TradeMessage | None, data: str | bytes) -> tuple[str, ReadTrade | None]:
+        """The venue's symbol, and the trade; `None` for a block trade."""
         trade = told or self._trade.decode_strictly(data)
         problems: Problems = []
         made = _checked(trade, problems)
-        if problems or made is None:
+        if problems:
             raise DecodeError(self._venue, data, problems)
         return trade.symbol, made
 
@@ -199,7 +201,7 @@ def _checked(told: _Trade | TradeMessage, problems: Problems) -> ReadTrade | Non
             problems.append((f"$.{name}", str(error)))
     if not 0 <= told.timestamp <= _MAX_MS:
         problems.append(("$.timestamp", f"not a time in milliseconds: {told.timestamp}"))
-    if len(amounts) < 2 or problems:
+    if len(amounts) < 2 or problems or told.side == "block":
         return None
     number = next((str(one) for one in (told.tid, told.event_id, told.eventid) if one != ""), None)
     side = Side.BUY if told.side == "buy" else Side.SELL

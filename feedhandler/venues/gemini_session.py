@@ -201,7 +201,7 @@ class GeminiSession:
     ) -> Sequence[Event | Control]:
         theirs, told = self._codec.trade(found, message)
         symbol = self._symbol_of(theirs)
-        if symbol is None or not self._wants(symbol, "trades"):
+        if symbol is None or told is None or not self._wants(symbol, "trades"):
             return [Ignored(f"trade {theirs}"[:40])]
         return [self._trade(symbol, told, recv_ns, epoch)]
 

@@ -26,21 +26,32 @@ class _Details:
 
 
 def parse_symbols(venue: str, bodies: Sequence[bytes]) -> Instruments:
-    """The list in the bodies of the answers. Raises `DecodeError`."""
-    decoder = msgspec.json.Decoder(list[_Details])
+    """The list in the bodies of the answers. Raises `DecodeError`.
+
+    A body is the list of all, the details of one symbol, or the bare names, which say nothing more.
+    """
+    decoder = msgspec.json.Decoder(list[_Details | str] | _Details)
     items: list[Instrument] = []
     for body in bodies:
         try:
-            items += [_instrument(details) for details in decoder.decode(body)]
+            found = decoder.decode(body)
+            listed = found if isinstance(found, list) else [found]
+            items += [_instrument(one) for one in listed if isinstance(one, _Details)]
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise DecodeError(venue, body, [("$", f"no list of symbols: {error}")]) from error
         except ConfigError as error:
             raise DecodeError(venue, body, [("$", str(error))]) from error
-    return Instruments(items, venue=venue)
+    if not items:
+        raise DecodeError(venue, b"".join(bodies), [("$", "a list without a symbol")])
+    try:
+        return Instruments(items, venue=venue)
+    except ConfigError as error:
+        raise DecodeError(venue, b"".join(bodies), [("$", str(error))]) from error
 
 
 def _instrument(details: _Details) -> Instrument:
-    swap = details.product_type == "swap"
+    # In earlier years there was no `product_type`; the names of swaps end as they do now.
+    swap = details.product_type == "swap" or details.symbol.upper().endswith("PERP")
     kind = InstrumentKind.PERPETUAL if swap else InstrumentKind.SPOT
     base, quote = details.base_currency, details.quote_currency
     return Instrument(

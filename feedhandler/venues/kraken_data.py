@@ -25,6 +25,7 @@ from feedhandler.venues.kraken_wire import (
     Trades,
     check_sane,
     time_of,
+    told,
 )
 
 __all__ = ["KrakenData"]
@@ -238,8 +239,8 @@ class KrakenData:
                 items.append(Ignored(f"ticker of {row.symbol}"[:80]))
                 continue
             event = _Quote(
-                symbol, row.bid, row.bid_qty, row.ask, row.ask_qty, None, time_ns, recv_ns,
-                self._venue, epoch,
+                symbol, *told(row.bid, row.bid_qty), *told(row.ask, row.ask_qty), None,
+                time_ns or None, recv_ns, self._venue, epoch,
             )  # fmt: skip
             event.__class__ = Quote
             items.append(event)

@@ -13,6 +13,7 @@ from feedhandler.model import Side
 
 __all__ = [
     "Book", "Books", "Kind", "PlainBooks", "Tickers", "TradeRow", "Trades", "check_sane", "time_of",
+    "told",
 ]  # fmt: skip
 
 Kind = Literal["snapshot", "update"]
@@ -113,6 +114,11 @@ def check_sane(
             raise ValueError(f"below {least}: {value!s:.40}")
     except (ValueError, ArithmeticError) as error:
         problems.append((path, str(error)))
+
+
+def told(price: Decimal | None, size: Decimal | None) -> tuple[Decimal | None, Decimal | None]:
+    """The best of a side; a price and a size of 0 stand for a side that is empty."""
+    return (price, size) if price or size else (None, None)
 
 
 def time_of(value: str | None, path: str, problems: list[tuple[str, str]]) -> int | None:

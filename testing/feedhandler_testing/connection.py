@@ -234,9 +234,11 @@ class MockWebSocketConnection:
             await self.send_frame(opcode, said if isinstance(said, bytes) else said.encode())
 
     def text_of(self, message: Mapping[str, Any]) -> str | None:
-        """A message as the venue writes it; `None` where that is not one single text."""
+        """A message as the venue writes it; `None` where that is not one single text, nor one with
+        numbers of its own for each: then the first, after which the others are missing."""
         said = self._written(dict(message))
-        return said[0] if len(said) == 1 and isinstance(said[0], str) else None
+        single = len(said) == 1 or (len(said) > 1 and len(said) == self._stamps(message))
+        return said[0] if single and isinstance(said[0], str) else None
 
     def respelled(
         self, message: Mapping[str, Any], name: str, change: Callable[[Any], Any] | None
@@ -270,10 +272,13 @@ class MockWebSocketConnection:
         """A message with its time, as exact as the venue's, and with the number that it has among
         all messages of this connection, where the venue counts them."""
         stamped = self._timed(message)
-        if self._stamp is not None:
+        if self._stamp is not None and self._stamps(message):
             stamped["stamp"] = self._stamp
-            self._stamp += 1
+            self._stamp += self._stamps(message)
         return stamped
+
+    def _stamps(self, message: Mapping[str, Any]) -> int:
+        return self.dialect.means.stamps.get(str(message.get("type")), 1)
 
     def count_from(self, stamp: int) -> None:
         """Where the venue counts a connection's messages: the next one has this number."""
@@ -285,8 +290,10 @@ class MockWebSocketConnection:
 
     def unsay(self, message: Mapping[str, Any]) -> None:
         """The venue has never said this: what it says next has its number."""
-        if self._stamp is not None and message.get("stamp") == self._stamp - 1:
-            self._stamp -= 1
+        if self._stamp is None or "stamp" not in message:
+            return
+        if message["stamp"] == self._stamp - self._stamps(message):
+            self._stamp = message["stamp"]
             self._unsaid = True
 
     def _restamped(
@@ -300,16 +307,18 @@ class MockWebSocketConnection:
             return [self._timed(item) if isinstance(item, dict) else item for item in items]
         if all("stamp" in item for item in items if isinstance(item, dict)):
             return list(items)
-        number = own = message["stamp"]
+        own = message.get("stamp")
+        number: int = self._stamp if own is None else own
         restamped: list[Payload | Later] = []
         moved: int | None = None
         for item in items:
             if isinstance(item, dict) and "stamp" not in item:
-                restamped.append({**self._timed(item), "stamp": number})
-                number += 1
+                stamps = self._stamps(item)
+                restamped.append({**self._timed(item), **({"stamp": number} if stamps else {})})
+                number += stamps
             elif isinstance(item, dict) and item["stamp"] == own:
                 if moved is None:
-                    moved, number = number, number + 1
+                    moved, number = number, number + self._stamps(item)
                 restamped.append({**item, "stamp": moved})
             else:
                 restamped.append(item)

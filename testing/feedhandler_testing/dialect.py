@@ -73,8 +73,8 @@ class Means:
     it stands for, so that one that is too old can be told. `exact_snapshots`: it says so to the
     message; else deltas that it has may be applied to it again. `per_connection`: its numbers are
     those of a connection's messages, so what is missing may be of any symbol. `first_stamp` is
-    the first such number, which each message then has as ``stamp``. `time_unit_ns` is how exact
-    its times are.
+    the first such number, which each message then has as ``stamp``; `stamps` tells how many
+    numbers one of that type takes, where it is not one. `time_unit_ns` is how exact its times are.
 
     With `repeats_last` the delta that a snapshot ends with is applied to it once more.
 
@@ -92,6 +92,7 @@ class Means:
     repeats_last: bool = False
     per_connection: bool = False
     first_stamp: int | None = None
+    stamps: Mapping[str, int] = field(factory=dict, hash=False)
     time_unit_ns: int = 1
     heartbeat_s: float | None = None
     ping_s: float | None = None
@@ -155,7 +156,8 @@ class DialectSession(Protocol):
         """The venue's own messages for a plain one, after the faults have acted on it.
 
         It changes nothing: it may be called more than once for a message, or not at all. A dialect
-        with stamps gives exactly one. Raises nothing for a field with a value that can't be.
+        with stamps gives as many as `Means.stamps` tells. Raises nothing for a
+        field with a value that can't be.
         """
         ...
 
@@ -284,6 +286,7 @@ _VENUES = "feedhandler_testing.venues"
 DIALECTS: Mapping[str, str] = MappingProxyType(
     {
         "binance": f"{_VENUES}.binance:BinanceSpotDialect",
+        "bitfinex": f"{_VENUES}.bitfinex:BitfinexDialect",
         "bitstamp": f"{_VENUES}.bitstamp:BitstampDialect",
         "bybit": f"{_VENUES}.bybit:BybitDialect",
         "binance_futures": f"{_VENUES}.binance_futures:BinanceFuturesDialect",

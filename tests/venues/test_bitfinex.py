@@ -659,3 +659,114 @@ def test_what_is_remembered_of_levels_is_bounded() -> None:
         book.replace([Level(Decimal(n + 1), Decimal(1))], [])
         check(book)
     assert len(check._texts) <= 8193
+
+
+# --- sessions that nobody has asked for as we do ---
+
+
+def test_the_end_of_another_subscription_leaves_what_waits_for_the_book_to_uncross() -> None:
+    line = Line()
+    line.whole_book()
+    assert kinds(line.frame(B, [7255.2, 1, 9])) == [Ignored], "it crosses"
+    line.session.requests(unsubscribe=[TRADES])
+    line.say({"event": "unsubscribed", "status": "OK", "chanId": T})
+    (delta,) = line.frame(B, [7255.1, 0, -1])
+    assert isinstance(delta, BookDelta)
+    assert [level.price for level in delta.bids] == [Decimal("7255.2")]
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ([T, "hb"], None),
+        ([T, "hb", 1], None),
+        ([T, "te", [1, 1610920929093, 1, 5], 1], None),
+        ([Q, [1, 2, 3, 4, 0, 0, 0, 0, 0, 0], 1610920929093], 1610920929093_000_000),
+        ([Q, [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, None], 1, 1610920929094], 1610920929094_000_000),
+    ],
+)
+def test_without_an_answer_to_conf_the_first_frame_tells_what_is_added(
+    frame: list[Any], expected: int | None
+) -> None:
+    line = Line(flags=None)
+    (told,) = line.say(frame)
+    assert isinstance(told, Heartbeat | Trade | Quote)
+    if isinstance(told, Quote):
+        assert told.venue_time_ns == expected
+
+
+def test_a_recorded_session_with_the_sequence_alone() -> None:
+    """As other clients ask: no checksums and no times; trades before, at and after the moment."""
+    line = Line(flags=65536)
+    line.whole_book()
+    past = [[401597393, 1574694475039, 0.005, 7244.9], [401597392, 1574694470503, -0.01, 7245.3]]
+    first, second = line.frame(T, past)
+    assert isinstance(first, Trade)
+    assert isinstance(second, Trade)
+    assert (first.trade_id, first.side, second.side) == ("401597393", Side.BUY, Side.SELL)
+    trade = [401597395, 1574694478808, 0.005, 7245.3]
+    assert kinds(line.frame(T, "te", trade)) == [Trade]
+    assert kinds(line.frame(T, "tu", trade)) == [Ignored]
+    (quote,) = line.frame(Q, [0.00002271, 657877.4673439099, 0.00002274, 1, -1, 0, 1, 1, 1, 1])
+    assert isinstance(quote, Quote)
+    assert (quote.bid, quote.bid_size, quote.venue_time_ns) == (
+        Decimal("0.00002271"), Decimal("657877.4673439099"), None,
+    )  # fmt: skip
+    (delta,) = line.frame(B, [7254.7, 0, 1])
+    assert isinstance(delta, BookDelta)
+    assert (delta.trust, delta.venue_time_ns, delta.sequence) == (Trust.VERIFIED, None, None)
+
+
+def subscribed(number: int, precision: str) -> dict[str, Any]:
+    return {"event": "subscribed", "channel": "book", "chanId": number, "symbol": "tBTCUST",
+            "prec": precision, "freq": "F1", "len": "25", "pair": "BTCUST"}  # fmt: skip
+
+
+def test_a_coarser_book_is_told_unless_there_is_a_finer_one() -> None:
+    line = Line()
+    book = Subscription("book", "BTC-USDT")
+    assert line.say(subscribed(20, "P1")) == [Subscribed([book])]
+    assert kinds(line.frame(20, [*SIDES[0], *SIDES[1]])) == [BookSnapshot, Synced]
+    assert kinds(line.say(subscribed(21, "P2"))) == [Ignored], "there is one already"
+    assert line.say(subscribed(22, "P0")) == [Subscribed([book])]
+    assert kinds(line.frame(20, [7254, 1, 1])) == [Ignored], "its place is taken"
+    assert kinds(line.frame(22, [*SIDES[0], *SIDES[1]])) == [BookSnapshot, Synced]
+    assert kinds(line.say(subscribed(23, "R0"))) == [Ignored]
+
+
+# Two more books as the venue has sent them (fixtures of its own Python library), after the deltas.
+@pytest.mark.parametrize(
+    ("rows", "deltas", "check"),
+    [
+        (
+            "[0.0000886,1,1060.55466114],[0.00008859,1,1000],[0.00008858,1,2713.47159343],"
+            "[0.00008857,1,4276.92870916],[0.00008856,2,6764.75562319],"
+            "[0.00008854,1,5641.48532401],[0.00008853,1,2255.92632223],[0.0000885,1,2256.69584601],"
+            "[0.00008848,2,3630.3],[0.00008845,1,28195.70625766],[0.00008844,1,15571.7],"
+            "[0.00008843,1,2500],[0.00008841,1,64196.16117814],[0.00008838,1,7500],"
+            "[0.00008837,2,2764.12999012],[0.00008834,2,10886.476298],[0.00008831,1,20000],"
+            "[0.0000883,1,1000],[0.00008829,2,2517.22175358],[0.00008828,1,450.45],"
+            "[0.00008827,1,13000],[0.00008824,1,1500],[0.0000882,1,300],[0.00008817,1,3000],"
+            "[0.00008816,1,100],[0.00008864,1,-481.8549041],[0.0000887,2,-2141.77009092],"
+            "[0.00008871,1,-2256.45433182],[0.00008872,1,-2707.58122743],"
+            "[0.00008874,1,-5640.31794092],[0.00008876,1,-29004.93294912],[0.00008878,1,-2500],"
+            "[0.0000888,1,-20000],[0.00008881,2,-2880.15595827],[0.00008882,1,-27705.42933984],"
+            "[0.00008883,1,-4509.83708214],[0.00008884,1,-1500],[0.00008885,1,-2500],"
+            "[0.00008888,1,-902.91405442],[0.00008889,1,-900],[0.00008891,1,-7500],"
+            "[0.00008894,1,-775.08564697],[0.00008896,1,-150],[0.00008899,3,-11628.02590049],"
+            "[0.000089,2,-1299.7],[0.00008902,2,-4841.8],[0.00008904,3,-25320.46250083],"
+            "[0.00008909,1,-14000],[0.00008913,1,-123947.999],[0.00008915,2,-28019.6]",
+            ["[0.00008915,0,-1]", "[0.00008837,1,56.54876269]", "[0.00008873,1,-15699.9]"],
+            30026640,
+        ),
+    ],
+)
+def test_a_checksum_after_levels_that_came_and_went(
+    rows: str, deltas: list[str], check: int
+) -> None:
+    line = Line(flags=131072)
+    assert kinds(line.say(f"[{B},[{rows}]]")) == [BookSnapshot, Synced]
+    for delta in deltas:
+        assert kinds(line.say(f"[{B},{delta}]")) == [BookDelta]
+    assert line.say(f'[{B},"cs",{check}]') == []
+    assert kinds(line.say(f'[{B},"cs",{check + 1}]')) == [Gap, Resync]

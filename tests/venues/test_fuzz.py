@@ -34,6 +34,7 @@ RUNS = int(os.environ.get("FEEDHANDLER_FUZZ_RUNS", "4000"))
 SYMBOL = "BTC-USD-PERP"  # listed by whatever name the venue has for it
 TIME_NS = 1_786_309_548_170_326_789
 SPOKEN = sorted({*DIALECTS} - {"price"})
+_ANSWERS = {"subscribe": "subscribed", "call": "result"}
 RECORDED = ["binance", "binance_futures", "bitstamp", "bybit", "coinbase", "kraken"]
 
 
@@ -67,14 +68,14 @@ def data_of(dialect: Dialect, symbol: str) -> Iterator[dict[str, Any]]:
     book, rng = MockBook.drawn(symbol, Random(3)), Random(4)
     book.checksum_of = dialect.checksum
     book.time_ns = TIME_NS
-    yield {**book.snapshot(), "stamp": 3}
+    yield book.snapshot()
     base = {"symbol": symbol, "time": TIME_NS}
     for n in range(1, 20):
-        yield {**book.step(rng), "stamp": 3 * n + 1}
+        yield book.step(rng)
         yield {**base, "type": "price", "price": "65000.10", "size": "0.5", "side": "buy",
-               "sequence": n, "stamp": 3 * n + 2}  # fmt: skip
+               "sequence": n}  # fmt: skip
         yield {**base, "type": "quote", "bid": "1.5", "bid_size": "1", "ask": "2", "ask_size": "1",
-               "sequence": n, "stamp": 3 * n + 3}  # fmt: skip
+               "sequence": n}  # fmt: skip
 
 
 def corpus_of(name: str) -> tuple[Callable[[], Session], list[str], str]:
@@ -99,14 +100,17 @@ def corpus_of(name: str) -> tuple[Callable[[], Session], list[str], str]:
     )
     said: list[dict[str, Any]] = []
     said += [
-        {**request, "type": f"{request['type']}d", "stamp": 1, "time": TIME_NS}
+        {**request, "type": _ANSWERS.get(request["type"], ""), "time": TIME_NS}
         for text in asked
         for request in speaker.requests(text)
     ]
-    said += [{"type": "heartbeat", "stamp": 2, "time": TIME_NS}]
+    said += [{"type": "heartbeat", "time": TIME_NS}]
     said += [m for m in data_of(dialect, symbol) if m["type"] in dialect.means.says]
     texts = []
+    stamp = 1
     for message in said:
+        message["stamp"] = stamp
+        stamp += dialect.means.stamps.get(message["type"], 1)
         try:
             written = speaker.encode(message)
         except (KeyError, TypeError):

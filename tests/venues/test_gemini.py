@@ -411,3 +411,70 @@ def test_nothing_grows_with_symbols_that_are_not_listed() -> None:
             decode(session, {**TRADE, "symbol": f"X{n}USD"})
     kept = vars(session)
     assert all(len(kept[name]) == 0 for name in ("_begun", "_last_trade", "_missed", "_to_say"))
+
+
+@pytest.mark.parametrize("how", ["each by itself", "names first", "all at once"])
+def test_the_details_of_symbols_may_come_one_by_one(how: str) -> None:
+    """As they are told at the documented address, and as earlier clients have asked for them."""
+    bodies = [json.dumps(details).encode() for details in DETAILS]
+    if how == "names first":
+        bodies.insert(0, b'["btcusd","paxgusd","btcgusdperp","zecbtc"]')
+    elif how == "all at once":
+        bodies = [json.dumps(DETAILS).encode()]
+    assert Gemini().parse_instruments(bodies) == VENUE.instruments
+
+
+def test_a_swap_is_known_by_its_name_where_nothing_else_tells() -> None:
+    spot = {"symbol": "btcgusd", "base_currency": "BTC", "quote_currency": "GUSD"}
+    swap = {**spot, "symbol": "btcgusdperp"}
+    listed = Gemini().parse_instruments([json.dumps([spot, swap]).encode()])
+    assert dict(listed.symbols) == {"BTCGUSD": "BTC-GUSD", "BTCGUSDPERP": "BTC-GUSD-PERP"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b'["btcusd"]', json.dumps([DETAILS[0], {**DETAILS[0], "status": "closed"}]).encode()],
+)
+def test_a_list_without_a_symbol_or_with_one_that_is_two_is_an_error(body: bytes) -> None:
+    with pytest.raises(DecodeError):
+        Gemini().parse_instruments([body])
+
+
+# Messages as the venue has sent them in 2019 and 2020, of a feed that nobody has asked for here.
+@pytest.mark.parametrize("blanks", [True, False])
+def test_what_was_sent_in_earlier_years(blanks: bool) -> None:
+    session = VENUE.session()
+
+    def said(message: dict[str, Any]) -> list[Any]:
+        text = json.dumps(message, separators=(", ", ": ") if blanks else (",", ":"))
+        return list(session.decode(text, recv_ns=5, epoch=2))
+
+    changes = [["buy", "0.688", "51.55728"], ["buy", "0.686", "1.168083"], ["sell", "15", "0.07"]]
+    first = {"type": "l2_updates", "symbol": "BTCUSD", "changes": changes, "auction_events": []}
+    whole, synced = said(first)
+    assert isinstance(whole, BookSnapshot)
+    assert (len(whole.bids), len(whole.asks), whole.trust) == (2, 1, Trust.UNVERIFIABLE)
+    assert isinstance(synced, Synced)
+    # Out of order, and with the end of a level that there is not.
+    changes = [["sell", "14", "4"], ["sell", "13", "0"], ["sell", "13.5", "149.57"]]
+    (delta,) = said({"type": "l2_updates", "symbol": "BTCUSD", "changes": changes})
+    assert isinstance(delta, BookDelta)
+    trade = {
+        "type": "trade", "symbol": "BTCUSD", "event_id": 8280715334, "timestamp": 1569888020080,
+        "price": "8325.00", "quantity": "0.1", "side": "buy",
+    }  # fmt: skip
+    (told,) = said(trade)
+    assert (told.trade_id, told.side, told.venue_time_ns) == (
+        "8280715334", Side.BUY, 1_569_888_020_080_000_000,
+    )  # fmt: skip
+    auction = {
+        "type": "auction_result", "symbol": "BTCUSD", "time_ms": 1656100800000, "result": "failure",
+        "highest_bid_price": "21241.05",
+    }  # fmt: skip
+    assert said(auction) == [Ignored("auction_result")]
+    block = {**trade, "event_id": 9608228023, "quantity": "100", "side": "block"}
+    assert said(block) == [Ignored("trade BTCUSD")], "beside the book, and of no taker"
+    with pytest.raises(DecodeError):
+        said({**block, "price": "-1"})
+    with pytest.raises(DecodeError):
+        said({**trade, "side": "both"})

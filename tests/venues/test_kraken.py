@@ -358,6 +358,16 @@ def test_a_snapshot_of_trades_gives_those_that_are_new_in_any_order() -> None:
     assert trade.sequence == 4665848
 
 
+def test_a_ticker_of_zeros_is_of_an_empty_book() -> None:
+    """As the venue has sent it (2026-07) of a pair that was not open: no price is 0."""
+    row = {"symbol": "ANETX/USD", "bid": 0, "bid_qty": 0, "ask": 0, "ask_qty": 0,
+           "timestamp": "1970-01-01T00:00:00.000000Z"}  # fmt: skip
+    (quote,) = decode(session(), {"channel": "ticker", "type": "update", "data": [row]})
+    assert isinstance(quote, Quote)
+    assert (quote.bid, quote.bid_size, quote.ask, quote.ask_size) == (None, None, None, None)
+    assert quote.venue_time_ns is None
+
+
 def test_the_ticker_is_the_top_of_the_book() -> None:
     assert decode(session(), TICKER) == [
         Quote(
