@@ -208,10 +208,12 @@ class Resync:
     """The book of this subscription is not whole, or the snapshot that came is of no use.
 
     It is to be asked for anew; all others flow on. Sent again while an answer is awaited, it means
-    that what came was none.
+    that what came was none. With `anew`, an answer that is awaited is of no use either: it may be
+    from before what is missing, and nothing in it would tell.
     """
 
     subscription: Subscription
+    anew: bool = False
 
 
 @frozen

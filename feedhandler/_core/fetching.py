@@ -17,7 +17,7 @@ from feedhandler.errors import (
     RateLimited,
 )
 
-__all__ = ["Body", "failure_of", "is_final", "refusal_of", "shown_url"]
+__all__ = ["Body", "failure_of", "is_final", "refusal_of", "refuses_one", "shown_url"]
 
 # RFC 9110, 15.5, and RFC 8470 (425): these ask for another try, or a slower one. 418 is Binance's
 # word for a ban (its REST API, "IP Limits").
@@ -31,6 +31,20 @@ def is_final(error: FetchFailed) -> bool:
     """Whether the venue has refused for good: asking for the same again won't help."""
     status = error.status
     return status is not None and 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY
+
+
+def refuses_one(error: FetchFailed) -> bool:
+    """Whether it is what was asked for that the venue refuses for good, and not who asks.
+
+    HTTP 401 and 403 are about who asks: venues answer 403 where too much was asked for as well
+    (Binance's REST API, "IP Limits": its firewall).
+    """
+    return (
+        error.status is not None
+        and is_final(error)
+        and error.retry_after_s is None
+        and not isinstance(rejection_of(error.status, (), b"", now_s=0.0), AuthenticationFailed)
+    )
 
 
 def shown_url(url: str) -> str:
@@ -114,11 +128,7 @@ def failure_of(error: FetchFailed) -> ConnectionFailed | None:
     if error.status is None:
         cause = error.__cause__
         return cause if isinstance(cause, ConnectionFailed) else ConnectionLost(error.detail)
-    if error.status == 200 or (
-        is_final(error)
-        and error.retry_after_s is None
-        and not isinstance(rejection_of(error.status, (), b"", now_s=0.0), AuthenticationFailed)
-    ):
+    if error.status == 200 or refuses_one(error):
         return None
     kind = RateLimited if error.status in (418, 429) else HandshakeRejected
     return kind(error.status, body=error.body, retry_after_s=error.retry_after_s)

@@ -11,6 +11,9 @@ from feedhandler.abc import Subscription
 
 __all__ = ["ResyncLadder"]
 
+_IN_VAIN = 5  # connections given up for a book, after which it is not the connection's fault
+_AT_ONCE = 2  # times in a row that a book breaks and is asked for at once
+
 
 @define
 class ResyncLadder:
@@ -21,7 +24,11 @@ class ResyncLadder:
     try comes at once, and later ones at the deadline, so a venue that gives nothing better is not
     hammered. A connection that was given up for a book in vain is not given up for it again before
     `pace_s` have passed, then twice as long, and so on up to 32 times: meanwhile it is asked for at
-    that pace. All times are in seconds of one clock.
+    that pace. After five in vain it is given up no more, while another book on it is whole.
+
+    A book that becomes whole and breaks again and again, each time within twice `pace_s` of the
+    time before, is asked for at once twice, then after 1 s, 2 s, and so on up to `pace_s`. All
+    times are in seconds of one clock.
     """
 
     deadline_s: float
@@ -33,6 +40,9 @@ class ResyncLadder:
     _whole: set[Subscription] = field(factory=set, init=False)
     # kept through connections: how often one was given up for it, and not again before
     _given_up: dict[Subscription, tuple[int, float]] = field(factory=dict, init=False)
+    # likewise: how often in a row it broke after it had been whole, when it last did, and the end
+    # of the pause before it is asked for
+    _breaks: dict[Subscription, tuple[int, float, float]] = field(factory=dict, init=False)
 
     def asked(self, subscriptions: Iterable[Subscription], *, now: float) -> None:
         """A request for them has gone out: each that is not whole is waited for."""
@@ -46,9 +56,19 @@ class ResyncLadder:
             if self._due.get(subscription) == asked_at + self.deadline_s:
                 self._due[subscription] = now + self.deadline_s
 
-    def broken(self, subscription: Subscription) -> bool:
+    def broken(self, subscription: Subscription, *, now: float) -> bool:
         """It is not whole, or the answer was of no use; tells whether to ask for it now."""
-        self._whole.discard(subscription)
+        times, before, paused_until = self._breaks.get(subscription, (0, -math.inf, -math.inf))
+        if subscription in self._whole:
+            self._whole.discard(subscription)
+            times = times + 1 if now < before + 2 * self.pace_s else 1
+            paused_until = now
+            if times > _AT_ONCE:
+                paused_until += min(self.pace_s, 2.0 ** min(times - _AT_ONCE - 1, 9))
+                self._tries[subscription], self._due[subscription] = 1, paused_until
+            self._breaks[subscription] = times, now, paused_until
+        if now < paused_until and subscription in self._due:
+            return False
         if self._due.get(subscription) == math.inf or self._tries.get(subscription, 0) > 1:
             return False
         self._try(subscription)
@@ -91,12 +111,15 @@ class ResyncLadder:
         If not, it is tried again later.
         """
         times, not_before = self._given_up.get(subscription, (0, now))
-        if now >= not_before:
+        in_vain = times >= _IN_VAIN and bool(self._whole)
+        if now >= not_before and not in_vain:
             pause = self.pace_s * 2 ** min(times, 5)
             self._given_up[subscription] = times + 1, now + pause
             return True
         self._tries[subscription] = 1
-        self._due[subscription] = min(not_before, now + self.pace_s)
+        self._due[subscription] = (
+            now + self.pace_s if in_vain else min(not_before, now + self.pace_s)
+        )
         return False
 
     def exhausted(self, *, now: float) -> list[Subscription]:

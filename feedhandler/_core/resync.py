@@ -238,6 +238,12 @@ class BookSync:
             epoch=epoch,
             of_book=True,
         )
+        if self._fetched and not self._validator.detects:
+            # No number tells whether a snapshot has it: not one that is on its way, at any rate.
+            self._kept.clear()
+            self._kept_weight = 0
+            self._ahead = None
+            return [gap, self._suspect(anew=True)]
         if self.state is SyncState.SYNCED or not harmless:
             return [gap, self._suspect()]
         return [gap]
@@ -315,10 +321,10 @@ class BookSync:
             self._trust,
         )
 
-    def _suspect(self) -> Resync:
+    def _suspect(self, *, anew: bool = False) -> Resync:
         self.state = SyncState.SUSPECT
         self._backward = 0
-        return Resync(self.subscription)
+        return Resync(self.subscription, anew)
 
     def _keep(self, message: BookMessage) -> None:
         self._kept.append(message)

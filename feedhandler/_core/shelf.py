@@ -111,7 +111,8 @@ class BookShelf:
             self._broken(kept)
             return
         self._kept[event.symbol] = kept
-        kept.last, kept.trust, kept.whole = event, event.trust, event.trust in _FIT
+        kept.last, kept.trust = event, event.trust
+        kept.whole = event.trust is not Trust.SUSPECT  # one that is stale may be gone on with
         kept.leg = event.leg
 
     def _delta(self, event: BookDelta) -> None:

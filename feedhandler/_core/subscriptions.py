@@ -36,6 +36,8 @@ class SubscriptionBook:
     _wanted: dict[Subscription, float | None] = field(factory=dict, init=False)
     _confirmed: dict[Subscription, None] = field(factory=dict, init=False)
     _unwanted: dict[Subscription, float | None] = field(factory=dict, init=False)
+    # unwanted, which the venue was not told yet: when it was asked for, and whether confirmed
+    _untold: dict[Subscription, tuple[float | None, bool]] = field(factory=dict, init=False)
     # what the venue may be sending: asked for on this connection, and not known to have ended
     _asked: set[Subscription] = field(factory=set, init=False)
     _tries: Counter[Subscription] = field(factory=Counter, init=False)
@@ -64,25 +66,36 @@ class SubscriptionBook:
         return tuple(self._wanted)
 
     def want(self, subscriptions: Iterable[Subscription]) -> None:
+        """Want these; one that was to end, of which the venue was not told, goes on as it was."""
         for subscription in subscriptions:
-            self._wanted.setdefault(subscription, None)
             if subscription in self._unwanted:
                 del self._unwanted[subscription]
                 self._tries.pop(subscription, None)
+            asked, confirmed = self._untold.pop(subscription, (None, False))
+            self._wanted.setdefault(subscription, asked)
+            if confirmed:
+                self._confirmed[subscription] = None
 
     def unwant(self, subscriptions: Iterable[Subscription]) -> None:
         for subscription in subscriptions:
-            self._wanted.pop(subscription, None)
+            asked = self._wanted.pop(subscription, None)
+            confirmed = subscription in self._confirmed
             self._confirmed.pop(subscription, None)
             self._tries.pop(subscription, None)
-            if subscription in self._asked:
-                self._unwanted.setdefault(subscription, None)
+            if subscription in self._asked and subscription not in self._unwanted:
+                self._unwanted[subscription] = None
+                self._untold[subscription] = asked, confirmed
+
+    def goes_on(self, subscription: Subscription) -> bool:
+        """Whether it is wanted and was asked for on this connection."""
+        return self._wanted.get(subscription) is not None
 
     def reset(self) -> None:
         """A new connection: nothing was asked for on it."""
         self._wanted = dict.fromkeys(self._wanted)
         self._confirmed.clear()
         self._unwanted.clear()
+        self._untold.clear()
         self._asked.clear()
         self._tries.clear()
         self._next_request = -math.inf
@@ -115,6 +128,8 @@ class SubscriptionBook:
             unsubscribe = unsubscribe[:at_most]
         self._wanted.update(dict.fromkeys(subscribe, now))
         self._unwanted.update(dict.fromkeys(unsubscribe, now))
+        for subscription in unsubscribe:
+            self._untold.pop(subscription, None)
         self._asked.update(subscribe)
         self._tries.update((*subscribe, *unsubscribe))
         self._next_request = now + self.pace_s
@@ -153,6 +168,7 @@ class SubscriptionBook:
         """The venue confirmed that they have ended."""
         for subscription in subscriptions:
             self._unwanted.pop(subscription, None)
+            self._untold.pop(subscription, None)
             self._tries.pop(subscription, None)
             if subscription not in self._wanted:
                 self._asked.discard(subscription)
@@ -161,6 +177,7 @@ class SubscriptionBook:
         """The venue refused it; it is not asked for again."""
         self._wanted.pop(subscription, None)
         self._unwanted.pop(subscription, None)
+        self._untold.pop(subscription, None)
         self._confirmed.pop(subscription, None)
         self._tries.pop(subscription, None)
         self._asked.discard(subscription)

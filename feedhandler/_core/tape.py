@@ -17,7 +17,8 @@ class Tape:
 
     Venues repeat recent trades when somebody subscribes, and two connections deliver the same for a
     while in a roll-over. After `turn()` a trade that was told before is a repetition: its id is not
-    higher than the highest, where ids are numbers, and otherwise it is among the last 512.
+    higher than the highest, where ids are numbers, and otherwise it is among the last 512. What is
+    timed later than all that was told is none, whatever its id: a venue may count from the start.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,8 @@ class Tape:
         self._quotes: dict[str, Quote] = {}
         self._known: dict[str, frozenset[Hashable]] = {}
         self._floor: dict[str, int] = {}
+        self._until_ns: dict[str, int] = {}  # the latest time of a trade that was told before
+        self._newest_ns: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Tape {len(self._told)} symbols>"
@@ -38,11 +41,15 @@ class Tape:
                 if told is None:
                     told = self._told[event.symbol] = deque(maxlen=_REMEMBERED)
                 told.append(_key(event))
+                time_ns = event.venue_time_ns
+                if time_ns is not None and time_ns > self._newest_ns.get(event.symbol, -1):
+                    self._newest_ns[event.symbol] = time_ns
             elif type(event) is Quote:
                 self._quotes[event.symbol] = event
 
     def turn(self) -> None:
         """Another connection follows: what was told until now may come again."""
+        self._until_ns = dict(self._newest_ns)
         for symbol, told in self._told.items():
             self._known[symbol] = frozenset(told)
             numbers = [key for key in told if isinstance(key, int)]
@@ -63,6 +70,9 @@ class Tape:
     def _repeats(self, trade: Trade) -> bool:
         known = self._known.get(trade.symbol)
         if known is None:
+            return False
+        time_ns, until_ns = trade.venue_time_ns, self._until_ns.get(trade.symbol)
+        if time_ns is not None and until_ns is not None and time_ns > until_ns:
             return False
         key = _key(trade)
         floor = self._floor.get(trade.symbol)

@@ -16,7 +16,7 @@ from feedhandler._core.breaker import CircuitBreaker
 from feedhandler._core.coverage import CoverageLedger
 from feedhandler._core.failure import FailurePolicy
 from feedhandler._core.feed_books import FeedBooks
-from feedhandler._core.fetching import is_final
+from feedhandler._core.fetching import refuses_one
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.state import ConnectionEvent, ConnectionState, Transition
 from feedhandler._core.tape import Tape
@@ -73,6 +73,7 @@ from feedhandler.model import (
     SnapshotFailed,
     SubscriptionFailed,
     Trade,
+    Trust,
     TrustChanged,
 )
 from feedhandler.observe import Counters, FeedStatistics
@@ -80,6 +81,7 @@ from feedhandler.observe import Counters, FeedStatistics
 __all__ = ["Leg"]
 
 _DATA = frozenset({PriceUpdate, Trade, Quote, BookSnapshot, BookDelta})
+_BOOKS = frozenset({BookSnapshot, BookDelta})
 # All but those that come for each message.
 _SIGNED = frozenset(
     {
@@ -154,6 +156,8 @@ class Leg:
         self._on_emptied = on_emptied
         self.ledger: CoverageLedger | None = None  # once there are books
         self._was_refused = False
+        self._ended_books: set[str] = set()  # of which the end was told, and no snapshot since
+        self._stale_books: set[str] = set()  # of which that was told, and no message since
         self.breaker = CircuitBreaker(config.breaker) if config.breaker is not None else None
         self._supervisor = Supervisor(
             endpoint,
@@ -219,6 +223,8 @@ class Leg:
         self._subscriptions.want(wanted)
         if self._successor is not None:
             self._successor.keeper.want(wanted)
+        if self._ended_books:
+            self._begin_books(wanted)
 
     def unwant(self, ended: Sequence[Subscription]) -> None:
         """Want these no longer; of an order book that has come a `Gap` says so."""
@@ -233,6 +239,8 @@ class Leg:
     def image(self, symbol: str) -> BookSnapshot | None:
         """The symbol's whole book after all that was received, if it is whole."""
         image = self._books.image(symbol)
+        if image is not None and symbol in self._stale_books:
+            image = evolve(image, trust=Trust.STALE)
         return evolve(image, leg=self.number) if image is not None and self.number else image
 
     def images(self) -> list[Event]:
@@ -344,7 +352,7 @@ class Leg:
             )
         except (FetchFailed, DecodeError) as error:
             self._counters.decode_errors += isinstance(error, DecodeError)
-            if isinstance(error, FetchFailed) and is_final(error):
+            if isinstance(error, FetchFailed) and refuses_one(error):
                 refused = Refused(subscription, str(error))
                 self._subscriptions.refuse(subscription)
                 self._was_refused = True
@@ -394,7 +402,7 @@ class Leg:
             case Subscribed() | Unsubscribed():
                 self._subscriptions.acknowledge(item)
             case Resync():
-                self._subscriptions.resync(item.subscription)
+                self._subscriptions.resync(item.subscription, anew=item.anew)
             case Synced():
                 self._subscriptions.synced(item.subscription)
             case Refused():
@@ -426,8 +434,12 @@ class Leg:
             )
 
     def _publish(self, events: list[Event], *, size: int = 0) -> None:
+        if self._ended_books:
+            events = self._without_ended_books(events)
         if not events:
             return
+        if self._stale_books:
+            self._stale_books.difference_update(e.symbol for e in events if type(e) in _BOOKS)  # type: ignore[union-attr]  # narrowed by the set
         counters = self._counters
         counters.events += len(events)
         if self.number:
@@ -455,6 +467,7 @@ class Leg:
                 self._counters.gaps += len(gaps)
                 events += gaps
             self._counters.connections += 1
+            self._stale_books.clear()
             self._use_session(self.venue.session())
             self._subscriptions.reset(self._session)
             if self._tape is not None and transition.epoch > 1:
@@ -519,6 +532,7 @@ class Leg:
                 of_book=one.of_book,
             )
         self._last_recv_ns = successor.last_recv_ns or self._last_recv_ns
+        self._stale_books.clear()
         self._use_session(successor.session, behind=successor.behind)
         self._subscriptions.serve(None)  # what asks on the old connection ends with it
         self._subscriptions = successor.keeper
@@ -544,15 +558,45 @@ class Leg:
     def _went_stale(self, symbols: list[str]) -> None:
         now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
         self._publish([self._announcer.went_stale(s, now_ns, epoch) for s in symbols])
+        self._stale_books.update(symbols)
 
     def _end_book(self, symbol: str) -> None:
         last = self._books.last_sequence(symbol)
-        if self.ended or (last is None and self._books.image(symbol) is None):
-            return
-        self._counters.gaps += 1
-        now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
-        gap = self._announcer.book_ended(symbol, last, self._last_recv_ns, now_ns, epoch)
-        self._publish([gap])
+        if not (self.ended or (last is None and self._books.image(symbol) is None)):
+            self._counters.gaps += 1
+            now_ns, epoch = self._clock.time_ns(), self._supervisor.epoch
+            gap = self._announcer.book_ended(symbol, last, self._last_recv_ns, now_ns, epoch)
+            self._publish([gap])
+        self._ended_books.add(symbol)
+
+    def _begin_books(self, wanted: Sequence[Subscription]) -> None:
+        """Books whose end was told, and that have not ended because nobody told the venue."""
+        for symbol in dict.fromkeys(subscription.symbol for subscription in wanted):
+            if symbol in self._ended_books and self._subscriptions.goes_on(symbol):
+                image = self.image(symbol)
+                self._subscriptions.book_goes_on(symbol, whole=image is not None)
+                if image is not None:
+                    self._publish([image])
+
+    def _without_ended_books(self, events: list[Event]) -> list[Event]:
+        """`events` without what is still on its way of books that are wanted no longer, and of
+        one that is wanted again without the deltas before its next snapshot: they may be those of
+        the subscription before."""
+        told: list[Event] = []
+        for event in events:
+            match event:
+                case BookSnapshot(symbol=symbol) if symbol in self._ended_books:
+                    if self._subscriptions.wants_book(symbol):
+                        self._ended_books.discard(symbol)
+                        told.append(event)
+                case BookDelta(symbol=symbol) if symbol in self._ended_books:
+                    pass
+                case Gap(symbol=str(symbol), of_book=True) if symbol in self._ended_books:
+                    if self._subscriptions.wants_book(symbol):
+                        told.append(event)
+                case _:
+                    told.append(event)
+        return told
 
     # --- inside ---
 

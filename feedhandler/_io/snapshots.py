@@ -59,7 +59,9 @@ class SnapshotDesk:
         self._answered = answered
         self._fetched = fetched
         self._wanted: dict[Subscription, None] = {}
-        self._busy: set[Subscription] = set()
+        # Which of the requests for it counts: an answer to an earlier one is dropped.
+        self._busy: dict[Subscription, int] = {}
+        self._requests = 0
         self._changed = trio.Event()
 
     def __repr__(self) -> str:
@@ -75,7 +77,7 @@ class SnapshotDesk:
     def forget(self, subscription: Subscription) -> None:
         """It is wanted no longer; an answer that is on its way is dropped."""
         self._wanted.pop(subscription, None)
-        self._busy.discard(subscription)
+        self._busy.pop(subscription, None)
 
     async def run(self, epoch: int) -> None:
         """Fetch what is asked for until cancelled: for as long as connection `epoch` lives.
@@ -88,15 +90,16 @@ class SnapshotDesk:
                     while self._wanted and len(nursery.child_tasks) < _AT_ONCE:
                         subscription = next(iter(self._wanted))
                         del self._wanted[subscription]
-                        self._busy.add(subscription)
-                        nursery.start_soon(self._fetch, subscription, epoch)
+                        self._requests += 1
+                        self._busy[subscription] = self._requests
+                        nursery.start_soon(self._fetch, subscription, epoch, self._requests)
                     changed = self._changed
                     await changed.wait()
         finally:
             self._wanted.clear()
             self._busy.clear()
 
-    async def _fetch(self, subscription: Subscription, epoch: int) -> None:
+    async def _fetch(self, subscription: Subscription, epoch: int, request: int) -> None:
         answer: HttpResponse | FetchFailed
         url = self._venue.snapshot_url(subscription)
         try:
@@ -111,8 +114,8 @@ class SnapshotDesk:
         else:
             if self._fetched is not None:
                 self._fetched(url, answer)
-        if subscription in self._busy:
-            self._busy.discard(subscription)
+        if self._busy.get(subscription) == request:
+            del self._busy[subscription]
             self._answered(subscription, answer, epoch)
         self._notify()
 

@@ -165,6 +165,19 @@ class SubscriptionKeeper:
         self._book.want(subscriptions)
         self._notify()
 
+    def goes_on(self, symbol: str) -> bool:
+        """Whether the symbol's book was asked for on this connection, and has not ended since."""
+        return any(self._book.goes_on(Subscription(c, symbol)) for c in self._book_channels)
+
+    def book_goes_on(self, symbol: str, *, whole: bool) -> None:
+        """The symbol's book was to end, and does not: it is still whole, or has to be had."""
+        for subscription in (Subscription(c, symbol) for c in self._book_channels):
+            if self._book.goes_on(subscription):
+                if whole:
+                    self._ladder.whole(subscription)
+                else:
+                    self.resync(subscription)
+
     def unwant(self, subscriptions: Iterable[Subscription]) -> None:
         gone = list(subscriptions)
         self._book.unwant(gone)
@@ -186,10 +199,17 @@ class SubscriptionKeeper:
         self._forget(subscription)
         self._notify()
 
-    def resync(self, subscription: Subscription) -> None:
-        """The book of `subscription` is not whole: it is asked for anew, unless it was just now."""
-        if self._book.wants(subscription) and self._ladder.broken(subscription):
-            self._notify()
+    def resync(self, subscription: Subscription, *, anew: bool = False) -> None:
+        """The book of `subscription` is not whole: it is asked for anew, unless it was just now.
+
+        With `anew`, a snapshot that is on its way already may be from before what is missing.
+        """
+        if not self._book.wants(subscription):
+            return
+        if anew and self._desk is not None:
+            self._desk.forget(subscription)
+        self._ladder.broken(subscription, now=trio.current_time())
+        self._notify()
 
     def synced(self, subscription: Subscription) -> None:
         """The book of `subscription` is whole."""
@@ -304,7 +324,7 @@ class SubscriptionKeeper:
             self._ladder.postpone(now=now)  # the consumer is slow: a snapshot may wait
         for subscription in self._ladder.exhausted(now=now):
             if self._give_up is None:
-                self._ladder.broken(subscription)
+                self._ladder.broken(subscription, now=now)
                 continue
             if not self._ladder.give_up(subscription, now=now):
                 continue

@@ -8,7 +8,7 @@ from typing import Protocol
 import trio
 
 from feedhandler._core.announcement import Announcer
-from feedhandler._core.fetching import is_final
+from feedhandler._core.fetching import refuses_one
 from feedhandler._core.liveness import BurstCounter
 from feedhandler._core.overlap import Break, Overlap
 from feedhandler._io.connection import Batch, Connection, Sink
@@ -144,7 +144,7 @@ class Successor:
                 self.session, subscription, answer, recv_ns=recv_ns, epoch=epoch
             )
         except FetchFailed as error:
-            if is_final(error):
+            if refuses_one(error):
                 self.keeper.refuse(subscription)
                 refused = Refused(subscription, str(error))
                 events.append(self._announcer.refused(refused, recv_ns, epoch))
@@ -298,7 +298,7 @@ class Successor:
                 self.keeper.acknowledge(item)
             case Resync():
                 self._whole.pop(item.subscription.symbol, None)
-                self.keeper.resync(item.subscription)
+                self.keeper.resync(item.subscription, anew=item.anew)
             case Synced():
                 self.keeper.synced(item.subscription)
             case Refused():

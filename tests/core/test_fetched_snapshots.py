@@ -8,7 +8,13 @@ import pytest
 
 from feedhandler import BookDelta, BookSnapshot, Gap, Level
 from feedhandler._core.resync import BookSync, SyncState
-from feedhandler._core.validators import BookMessage, ByPrevious, ByRange, Validator
+from feedhandler._core.validators import (
+    BookMessage,
+    ByPrevious,
+    ByRange,
+    Unchecked,
+    Validator,
+)
 from feedhandler.abc import Ignored, Resync, Subscription, Synced
 from feedhandler.model import GapReason
 
@@ -180,3 +186,19 @@ def test_a_delta_within_the_one_before_it_shows_that_a_number_is_wrong(
     assert feed(sync, delta(10, 900, 9), delta(8, 9, 7)) == ["ignored: duplicate"] * 2
     assert feed(sync, delta(12, 15, 11)) == ["gap None-None", "resync"]
     assert feed(sync, delta(16, 17, 15), snapshot(16))[-1].endswith("-17 verified")
+
+
+def test_where_nothing_is_numbered_a_loss_asks_for_a_snapshot_from_after_it() -> None:
+    sync = fresh(Unchecked())
+    assert feed(sync, delta(1, 1)) == ["resync"]
+    items = sync.malformed(is_snapshot=False, recv_ns=8, epoch=2)
+    assert items[1:] == [Resync(BOOK, anew=True)], "one that is on its way may be from before it"
+    assert feed(sync, delta(3, 3)) == []
+    assert feed(sync, snapshot(3))[:2] == ["snapshot None unverifiable", "synced"]
+    assert sync.malformed(is_snapshot=False, recv_ns=9, epoch=2)[1:] == [Resync(BOOK, anew=True)]
+
+
+def test_where_numbers_tell_a_snapshot_on_its_way_is_as_good() -> None:
+    sync = fresh()
+    feed(sync, delta(1, 1), snapshot(1))
+    assert sync.malformed(is_snapshot=False, recv_ns=8, epoch=2)[1:] == [Resync(BOOK)]

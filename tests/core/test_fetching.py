@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedhandler import ConnectionLost, FailureKind, FetchFailed, NameResolutionFailed
-from feedhandler._core.fetching import Body, failure_of, refusal_of, shown_url
+from feedhandler._core.fetching import Body, failure_of, refusal_of, refuses_one, shown_url
 from feedhandler.abc import HttpResponse
 
 URL = "https://api.example/x"
@@ -94,6 +94,22 @@ def test_what_a_status_means_for_those_who_ask_next(
 ) -> None:
     failure = failure_of(FetchFailed(URL, "x", status=status))
     assert (None if failure is None else failure.kind) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "one"),
+    [
+        (400, True),
+        (404, True),
+        (401, False),
+        (403, False),
+        (418, False),
+        (429, False),
+        (500, False),
+    ],
+)
+def test_a_refusal_of_who_asks_is_none_of_what_was_asked_for(status: int, one: bool) -> None:
+    assert refuses_one(FetchFailed(URL, "x", status=status)) is one
 
 
 def test_a_wish_to_be_left_alone_is_kept_whatever_the_status() -> None:

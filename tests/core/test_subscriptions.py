@@ -236,3 +236,23 @@ def test_what_was_asked_for_anew_meanwhile_stays_due() -> None:
     book.ask_again([A])
     book.sent(request, asked_at=0.0, now=100.0)
     assert book.due(100.0) == Request((A,), ())
+
+
+def test_what_ends_and_begins_again_before_the_venue_is_told_goes_on() -> None:
+    book = SubscriptionBook(5.0)
+    one = Subscription("book", "X")
+    book.want([one])
+    assert book.due(0.0) is not None
+    book.confirm([one])
+    for _ in range(2):
+        book.unwant([one])
+        book.unwant([one])
+        book.want([one])
+    assert book.due(1.0) is None
+    assert book.confirmed == {one}
+    assert book.goes_on(one)
+    book.unwant([one])
+    assert book.due(2.0) == Request((), (one,))
+    book.want([one])
+    assert not book.goes_on(one)
+    assert book.due(3.0) == Request((one,), ())

@@ -74,3 +74,11 @@ def test_each_id_that_was_told_is_told_once(
     fresh = ids(tape.without_repetitions([trade(names(n)) for n in after]))
     assert not {names(n) for n in told} & set(fresh)
     assert set(fresh) >= {names(n) for n in after if n > max(told, default=-1)}
+
+
+def test_a_venue_that_counts_from_the_start_again_is_not_silenced() -> None:
+    tape = Tape()
+    tape.note([trade("1000", time_ns=5), trade("1001", time_ns=6)])
+    tape.turn()
+    events: list[Event] = [trade("1001", time_ns=6), trade("1", time_ns=7), trade("2", time_ns=8)]
+    assert ids(tape.without_repetitions(events)) == ["1", "2"]

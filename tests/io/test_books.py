@@ -371,6 +371,22 @@ async def test_a_venue_whose_snapshots_are_all_wrong_is_not_hammered(
         assert matches(feed.book("B"), server.books["B"])
 
 
+async def test_a_book_that_breaks_after_each_snapshot_is_not_hammered(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    async with open_books(server) as feed:
+        connection = await server.next_connection()
+        asked = 0
+        with trio.move_on_after(60):
+            while True:
+                asked += await connection.receive() == SUBSCRIBE % "A"
+                await trio.sleep(0.05)
+                await send(connection, {**server.books["A"].delta({"10": "4"}), "checksum": 1})
+        assert 5 <= asked <= 9, "twice at once, then after 1, 2, 4, 8, 16, 30 s"
+        assert feed.statistics().connections == 1
+        assert feed.book("B") is None or feed.book("B").trust is Trust.VERIFIED
+
+
 async def test_a_late_acknowledgement_does_not_stand_for_a_book(
     autojump_clock: MockClock,
 ) -> None:
@@ -557,6 +573,76 @@ async def test_one_more_subscriber_begins_with_the_books_as_they_are(
                     break
             assert matches(shelf.top("A"), book)
             assert matches(shelf.top("B"), server.books["B"])
+
+
+async def test_one_more_subscriber_is_told_of_a_stale_book_that_it_is(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    book = server.books["A"]
+    async with open_books(server, ["A"], config=FeedConfig(symbol_stale_s=5.0)) as feed:
+        connection = await server.next_connection()
+        await trio.sleep(1)
+        server.lose_acks = 10  # it won't be subscribed anew
+        while not any(isinstance(event, TrustChanged) for event in await anext(feed.batches())):
+            pass
+        assert feed.book("A").trust is Trust.STALE
+        with feed.subscriber() as extra:
+            shelf = BookShelf()
+            shelf.fold(await anext(extra.batches()))
+            assert shelf.top("A").trust is Trust.STALE
+            await send(connection, book.delta({"10": "4"}))
+            shelf.fold(await anext(extra.batches()))
+            assert matches(shelf.top("A"), book), "the next message of the book tells"
+        with feed.subscriber() as extra:
+            [image] = await anext(extra.batches())
+            assert image.trust is Trust.VERIFIED
+
+
+async def test_what_is_on_its_way_of_a_book_that_has_ended_is_not_told(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    book = server.books["A"]
+    async with open_books(server) as feed:
+        reader = Reader(feed)
+        await reader.begin()
+        connection = next(iter(server.connections.values()))
+        server.auto_ack = False  # and so the venue goes on for a while
+        feed.unsubscribe(["A"], channels=["book"])
+        await send(connection, book.delta({"10": "4"}))
+        await trio.sleep(100)
+        await send(connection, {**book.delta({"10": "5"}), "checksum": 1}, book.snapshot())
+        await send(connection, server.books["B"].delta({"10": "6"}))
+        told: list[Event] = []
+        while not told or not isinstance(told[-1], BookDelta):
+            told += await anext(feed.batches())
+        assert (told[-1].symbol, told[-1].sequence) == ("B", 8)
+        [end] = [event for event in told if getattr(event, "symbol", None) == "A"]
+        assert isinstance(end, Gap)
+        assert end.reason is GapReason.UNSUBSCRIBED
+        coverage = feed.coverage()["A"]
+        assert sum(coverage.seconds.values()) < 1, "a book that has ended costs no time"
+        assert coverage.messages[Trust.VERIFIED] == 1
+
+
+async def test_a_book_that_ends_and_begins_at_once_goes_on(
+    autojump_clock: MockClock, server: MockWebSocketServer
+) -> None:
+    book = server.books["A"]
+    async with open_books(server) as feed:
+        reader = Reader(feed)
+        await reader.begin()
+        connection = next(iter(server.connections.values()))
+        await connection.receive()
+        feed.unsubscribe(["A"], channels=["book"])
+        feed.subscribe(["A"], channels=["book"])
+        await send(connection, book.delta({"10": "4"}))
+        told = await reader.until_book("A", 8)
+        assert [type(event) for event in told] == [Gap, BookSnapshot, BookDelta]
+        assert matches(feed.book("A"), book)
+        with trio.move_on_after(100):
+            await connection.receive()
+            raise AssertionError("there is nothing to ask for")
+        assert feed.coverage()["A"].time_share(Trust.VERIFIED) > 0.99
 
 
 async def test_a_subscriber_of_a_feed_that_is_down_begins_with_no_book(

@@ -698,27 +698,31 @@ async def test_coinbase_unsubscribing_ends_when_the_venue_lists_it_no_longer(
         async with open_feed(venue, ["A", "B"]) as feed:
             connection = await server.next_connection()
 
-            async def listed(number: int, *symbols: str) -> None:
-                document = {
-                    "channel": "subscriptions",
-                    "sequence_num": number,
-                    "timestamp": "2026-08-09T13:59:09Z",
-                    "events": [{"subscriptions": {"market_trades": [*symbols]}}],
-                }
+            async def say(number: int, channel: str, event: object) -> None:
+                document = {"channel": channel, "sequence_num": number, "events": [event]}
                 await connection.send(json.dumps(document))
                 await trio.testing.wait_all_tasks_blocked()
 
+            async def listed(number: int, *symbols: str) -> None:
+                await say(number, "subscriptions", {"subscriptions": {"market_trades": symbols}})
+
+            await trio.sleep(1)  # requests go at the venue's pace
             await listed(0, "A", "B")
             assert len(feed.subscriptions.confirmed) == 2
             feed.unsubscribe(["B"])
-            await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(1)
             await listed(1, "A")
-            await trio.sleep(100)
+            for number in range(2, 102):  # without these the connection is dead after 10 s
+                await say(number, "heartbeats", {"heartbeat_counter": number})
+                await trio.sleep(1)
+            assert feed.state is ConnectionState.CONNECTED
             requests = []
             with trio.move_on_after(1):
                 while True:
-                    requests.append(json.loads(await connection.receive())["type"])
-    assert requests.count("unsubscribe") == 1
+                    requests.append(json.loads(await connection.receive()))
+            assert feed.statistics().connections == 1
+    ended = [r["channel"] for r in requests if r["type"] == "unsubscribe"]
+    assert ended == ["market_trades"]
 
 
 async def test_a_handler_refuses_what_can_not_be_and_forgets_what_is_over(

@@ -28,6 +28,7 @@ from feedhandler import (
     Trust,
     open_feed,
 )
+from feedhandler._io.snapshots import SnapshotDesk
 from feedhandler.abc import HttpResponse, Subscription
 from feedhandler.errors import DecodeError, FetchFailed
 from feedhandler_testing import MockWebSocketConnection, MockWebSocketServer, VirtualClock
@@ -428,6 +429,77 @@ async def test_what_is_unsubscribed_is_not_told_when_its_answer_comes(
         assert kinds(events, BookSnapshot, BTC) == kinds(events, SnapshotFailed) == []
         assert market.feed.book(BTC) is None
         assert market.is_whole(ETH)
+
+
+async def test_a_book_that_ends_and_begins_at_once_is_not_fetched_in_vain(
+    autojump_clock: MockClock, opened: Open
+) -> None:
+    async with opened() as market:
+        await market.change(BTC, ETH)
+        await market.read()
+        market.feed.unsubscribe([BTC], channels=["book"])
+        market.feed.subscribe([BTC], channels=["book"])
+        await market.read()
+        assert market.is_whole(BTC)
+        for _ in range(300):  # REST is always a little behind such a stream
+            await market.change(BTC, ETH)
+            await market.read(0.2)
+        assert market.is_whole(BTC)
+        assert len(market.rest.times("BTCUSDT")) == 1
+        assert market.feed.statistics().connections == 1
+
+
+async def test_a_firewall_is_no_refusal_of_a_symbol(
+    autojump_clock: MockClock, opened: Open
+) -> None:
+    async with opened() as market:
+        market.rest.script["BTCUSDT"] = [HttpResponse(403, (), b"<html>Forbidden</html>")]
+        await market.change(BTC, ETH)
+        events = await market.read()
+        assert len(kinds(events, SnapshotFailed, BTC)) == 1
+        assert not kinds(events, SubscriptionFailed)
+        for _ in range(600):
+            await market.change(BTC, ETH)
+            await market.read(0.2)
+        assert market.is_whole(BTC)
+        assert market.is_whole(ETH)
+        assert market.feed.statistics().connections == 1
+
+
+async def test_an_answer_to_a_request_from_before_is_not_taken_for_the_next_ones(
+    autojump_clock: MockClock,
+) -> None:
+    answers: list[HttpResponse | FetchFailed] = []
+    delays = [3.0, 1.0]
+
+    class Late:
+        async def get(
+            self, url: str, *, weight: float, max_bytes: int, deadline_s: float
+        ) -> HttpResponse:
+            delay = delays.pop(0)
+            await trio.sleep(delay)
+            return HttpResponse(200, (), b"%d" % delay)
+
+    class Anywhere:
+        snapshot_weight = 1.0
+
+        def snapshot_url(self, subscription: Subscription) -> str:
+            return "https://venue.example"
+
+    desk = SnapshotDesk(
+        Anywhere(), Late(), deadline_s=10, max_bytes=10,
+        answered=lambda _, answer, epoch: answers.append(answer),
+    )  # fmt: skip
+    book = Subscription("book", BTC)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.run, 1)
+        desk.ask([book])
+        await trio.sleep(1)
+        desk.forget(book)
+        desk.ask([book])
+        await trio.sleep(9)
+        nursery.cancel_scope.cancel()
+    assert [answer.body for answer in answers if isinstance(answer, HttpResponse)] == [b"1"]
 
 
 async def test_a_new_connection_has_its_own_snapshots(

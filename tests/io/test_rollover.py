@@ -840,7 +840,12 @@ async def test_trades_come_once_by_their_ids(
     async with open_feed(venue, ["A"], config=config, clock=VirtualClock()) as feed:
         old = await first_connection(server)
         await old.send(trades(0, 1, 2))
+        for number in range(1, 100):  # without these the connection is dead after 10 s
+            await trio.sleep(1)
+            await old.send(json.dumps({"channel": "heartbeats", "sequence_num": number}))
+        old_epoch = feed.legs[0].epoch
         new = await first_connection(server)
+        assert feed.legs[0].epoch == old_epoch == 1, "the old one lives on"
         await new.send(trades(0, 2))  # as the old one has brought
         await gone(old)
         await new.send(trades(1, 3))

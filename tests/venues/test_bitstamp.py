@@ -307,7 +307,7 @@ def test_a_change_that_is_wrong_is_named_and_its_book_suspect(
     gap, resync, malformed = decode(session, text)
     assert isinstance(gap, Gap)
     assert (gap.symbol, gap.reason, gap.of_book) == ("BTC-USD", GapReason.MALFORMED, True)
-    assert resync == Resync(BOOK)
+    assert resync == Resync(BOOK, anew=True)
     assert isinstance(malformed, Malformed)
     assert malformed.error.path == path
     assert decode(session, book(12, [["97", "1"]], [])) == [], "kept for the next snapshot"
@@ -371,4 +371,4 @@ def test_what_can_not_be_read_may_have_been_any_book_s(message: str | bytes) -> 
     session = VENUE.session()
     fetched(session, snapshot())
     gap, resync, malformed = decode(session, message)
-    assert (gap.symbol, resync, type(malformed)) == ("BTC-USD", Resync(BOOK), Malformed)
+    assert (gap.symbol, resync, type(malformed)) == ("BTC-USD", Resync(BOOK, anew=True), Malformed)

@@ -225,7 +225,7 @@ class LateAck(Fault):
 
 @frozen
 class DataBeforeAck(Fault):
-    """`count` messages of each symbol come before the acknowledgement."""
+    """`count` messages of each symbol come before the acknowledgement: of what was asked for."""
 
     layer: ClassVar[Layer] = Layer.VENUE
     needs: ClassVar[frozenset[str]] = frozenset({"subscribed"})
@@ -235,12 +235,17 @@ class DataBeforeAck(Fault):
     def message(self, act: Act, message: dict[str, Any]) -> Sequence[Payload | Later] | None:
         if message.get("type") != "subscribed":
             return None
-        early = [
-            act.world.next_price(symbol)
-            for _ in range(self.count)
-            for symbol in message.get("symbols", ())
-        ]
-        return [*early, message]
+        symbols = [*message.get("symbols", ())] * self.count
+        early: list[dict[str, Any] | None] = []
+        channel, connection = message.get("channel", "price"), act.connection
+        if channel == "price":
+            early += map(act.world.next_price, symbols)
+        elif channel == "book" and (
+            connection is None or connection.plain or "snapshot" in connection.dialect.means.says
+        ):
+            early += map(act.world.next_snapshot, symbols)
+        come = [one for one in early if one is not None]
+        return [*come, message] if come else None
 
 
 @frozen
