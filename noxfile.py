@@ -182,6 +182,16 @@ def chaos(session: nox.Session) -> None:
         session.run("feedhandler", "faults", "run", "virtual-day", env=INSTALLED_ONLY)
 
 
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Spoil a million messages of each venue; recordings are spoiled too, where there are some."""
+    _install_wheel(session, "recording,rest,testing", *_group("test"))
+    session.run(
+        "python", "-m", "pytest", "-n", "2", "tests/venues/test_fuzz.py", *session.posargs,
+        env={**INSTALLED_ONLY, "FEEDHANDLER_FUZZ_RUNS": "1000000"},
+    )  # fmt: skip
+
+
 @nox.session(python=_testable())
 def determinism(session: nox.Session) -> None:
     """Run 200 seeds twice on each version: all must give the same traces, byte for byte."""

@@ -44,6 +44,7 @@ __all__ = [
     "Session",
     "SnapshotSession",
     "SnapshotVenue",
+    "SplitVenue",
     "Subscribed",
     "Subscription",
     "Synced",
@@ -452,6 +453,15 @@ class ListedVenue(Venue, Protocol):
 
     def with_instruments(self, instruments: Instruments) -> Self:
         """The same venue with this list."""
+        ...
+
+
+@runtime_checkable
+class SplitVenue(Venue, Protocol):
+    """A venue whose channels are at several addresses: a feed has a connection to each it needs."""
+
+    def entry(self, channel: str) -> Venue:
+        """The same venue at the address of `channel`; equal for channels that share one."""
         ...
 
 

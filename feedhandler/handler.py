@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from random import Random, SystemRandom
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -147,10 +148,10 @@ class FeedHandler(Unbatched[Event]):
                 mend="use a value that fits feedhandler.abc.Venue, such as Coinbase()",
             )  # fmt: skip
         subscriptions = check_subscriptions(venue, symbols, channels)
-        endpoint = Endpoint.of(venue.url, venue.dial or dial_tcp, ssl_context)
+        endpoint = _endpoint(ssl_context, venue)
         feed = Feed(
             venue,
-            endpoint=endpoint,
+            endpoint=partial(_endpoint, ssl_context),
             config=config or self._config,
             policies=self._policies,
             token=token,
@@ -268,6 +269,10 @@ class FeedHandler(Unbatched[Event]):
     def _notify(self) -> None:
         change, self._change = self._change, trio.Event()
         change.set()
+
+
+def _endpoint(ssl_context: ssl.SSLContext | None, venue: Venue) -> Endpoint:
+    return Endpoint.of(venue.url, venue.dial or dial_tcp, ssl_context)
 
 
 @contextlib.asynccontextmanager

@@ -31,7 +31,7 @@ from feedhandler._io.leg import Leg
 from feedhandler._io.nursery import open_plain_nursery
 from feedhandler._io.snapshots import Gate
 from feedhandler._io.subscriptions import FeedSubscriptions, check_subscriptions
-from feedhandler.abc import Clock, Subscription, Tap, TokenProvider, Venue
+from feedhandler.abc import Clock, SplitVenue, Subscription, Tap, TokenProvider, Venue
 from feedhandler.book import BookTop
 from feedhandler.config import FeedConfig, OverflowPolicy
 from feedhandler.errors import FailureKind, FeedError, SlowConsumer
@@ -80,7 +80,8 @@ class Feed:
 
     Where the venue takes only so many subscriptions on one connection, there are several: `legs`.
     The events of each keep their order, all channels of a symbol are on one where they fit, and
-    the bound on what waits is for all together. A leg that gives up says so in the stream
+    the bound on what waits is for all together. So it is where its channels are at several
+    addresses. A leg that gives up says so in the stream
     (`FeedStateChanged`) and the others go on; the first such error is raised when none is left.
     Subscribing again what was on it puts that on another connection.
     """
@@ -89,7 +90,7 @@ class Feed:
         self,
         venue: Venue,
         *,
-        endpoint: Endpoint,
+        endpoint: Callable[[Venue], Endpoint],
         config: FeedConfig,
         policies: Mapping[FailureKind, FailurePolicy],
         token: str | TokenProvider | None,
@@ -106,7 +107,9 @@ class Feed:
         self._config = config
         self._clock = clock
         self._rng = rng
+        self._endpoint = endpoint
         self._limit = traits_of(venue).limits.subscriptions
+        self._is_one = self._limit is None and not isinstance(venue, SplitVenue)
         self._main = Subscriber(
             limit=config.buffer_events,
             policy=config.overflow,
@@ -118,8 +121,6 @@ class Feed:
         self._subscribers = [self._main]
         self._make_leg = partial(
             Leg,
-            venue,
-            endpoint=endpoint,
             config=config,
             policies=policies,
             token=token,
@@ -143,8 +144,9 @@ class Feed:
         self._closing = False
         self._ended = False
         self._error: FeedError | None = None
-        for part in spread(wanted, {}, limit=self._limit):
-            self._add_leg(part.subscriptions)
+        for entry, subscriptions in self._by_entry(wanted):
+            for part in spread(subscriptions, {}, limit=self._limit):
+                self._add_leg(entry, part.subscriptions)
         self._note_books()
 
     def __repr__(self) -> str:
@@ -294,12 +296,13 @@ class Feed:
         else:
             for leg in [leg for leg in self._legs if leg.ended]:
                 leg.unwant(wanted)  # it has given up; another takes them
-            placed = {number: leg.wanted for number, leg in running.items()}
-            for part in spread(wanted, placed, limit=self._limit):
-                if part.leg is None:
-                    self._add_leg(part.subscriptions)
-                else:
-                    running[part.leg].want(part.subscriptions)
+            for entry, subscriptions in self._by_entry(wanted):
+                placed = {n: leg.wanted for n, leg in running.items() if leg.venue == entry}
+                for part in spread(subscriptions, placed, limit=self._limit):
+                    if part.leg is None:
+                        self._add_leg(entry, part.subscriptions)
+                    else:
+                        running[part.leg].want(part.subscriptions)
             self._let_go()
         self._note_books()
 
@@ -334,7 +337,7 @@ class Feed:
     async def run(self) -> None:
         """Keep the feed alive until it is closed or gives up; then close its subscribers."""
         try:
-            if self._limit is None:
+            if self._is_one:
                 await self._run_leg(self._legs[0])
             else:
                 async with open_plain_nursery() as self._nursery:
@@ -365,11 +368,29 @@ class Feed:
     def _worst(self) -> Leg:
         return max(self._legs, key=lambda leg: _WORSE[leg.state])
 
-    def _add_leg(self, wanted: Sequence[Subscription]) -> None:
+    def _by_entry(
+        self, wanted: Iterable[Subscription]
+    ) -> Iterable[tuple[Venue, list[Subscription]]]:
+        """What is wanted at each of the venue's addresses."""
+        venue = self.venue
+        if not isinstance(venue, SplitVenue):
+            return [(venue, [*wanted])]
+        entries: list[tuple[Venue, list[Subscription]]] = []
+        for subscription in wanted:
+            entry = venue.entry(subscription.channel)
+            own = next((subscriptions for known, subscriptions in entries if known == entry), None)
+            if own is None:
+                entries.append((entry, own := []))
+            own.append(subscription)
+        return entries
+
+    def _add_leg(self, entry: Venue, wanted: Sequence[Subscription]) -> None:
         number = self._numbers
         self._numbers += 1
         rng = self._rng if number == 0 else fork_rng(self._rng)
-        leg = self._make_leg(number=number, wanted=wanted, rng=rng)
+        leg = self._make_leg(
+            entry, endpoint=self._endpoint(entry), number=number, wanted=wanted, rng=rng
+        )
         self._legs.append(leg)
         if self._started:
             leg.start()

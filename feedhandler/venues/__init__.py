@@ -7,6 +7,16 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from feedhandler._core.validators import (
+    ByChecksum,
+    ByConnection,
+    ByCount,
+    ByPrevious,
+    ByPreviousId,
+    ByRange,
+    Unchecked,
+    Validator,
+)
 from feedhandler.abc import Dialer, Venue
 from feedhandler.errors import ConfigError
 from feedhandler.venues.binance import Binance
@@ -22,7 +32,7 @@ from feedhandler.venues.kraken_v1 import KrakenV1
 from feedhandler.venues.okx import OKX
 from feedhandler.venues.price import PriceVenue
 
-__all__ = ["VENUES", "venue_by_name"]
+__all__ = ["VALIDATORS", "VENUES", "venue_by_name"]
 
 
 def _price(url: str | None, dial: Dialer | None) -> Venue:
@@ -60,6 +70,26 @@ VENUES: Mapping[str, Callable[[str | None, Dialer | None], Venue]] = MappingProx
         "kraken_v1": _of(KrakenV1),
         "okx": _of(OKX),
         "price": _price,
+    }
+)
+
+
+# How each venue lets its books be checked; docs/venues.md says what that detects.
+VALIDATORS: Mapping[str, Validator] = MappingProxyType(
+    {
+        "binance": ByRange(),
+        "binance_futures": ByPrevious(),
+        "bitfinex": ByConnection(),
+        "bitstamp": Unchecked(),
+        "bybit": ByCount(),
+        "bybit_spot": ByCount(),
+        "coinbase": ByConnection(),
+        "deribit": ByPreviousId(),
+        "gemini": Unchecked(),
+        "kraken": ByChecksum(),
+        "kraken_v1": ByChecksum(),
+        "okx": ByPreviousId(),
+        "price": ByCount(checked=True),
     }
 )
 

@@ -4,9 +4,8 @@ Sources: developers.binance.com, "USDS-Margined Futures", in 2026.
 
 - *Important WebSocket Change Notice* (2026-03-06): since 2026-04-23 there are two entries for
   market data, ``/public`` (depth, bookTicker) and ``/market`` (aggTrade). Neither refuses the
-  other's streams, or sends them ("Market Data Streams", CaaS: it fails silently), so the channels
-  here are those of the entry that the address names: `BinanceFutures()` has tops and books, and
-  `BinanceFutures().market()` trades. Any other address, such as a proxy's, may have all.
+  other's streams, or sends them ("Market Data Streams", CaaS: it fails silently), so a feed has a
+  connection to each that it needs (`entry()`). Any other address, such as a proxy's, has all.
 - *Websocket Market Streams*: combined streams, 24 h of life, pings by the server every 3 minutes,
   10 messages a second. It has allowed 200 streams a connection and then 1,024: 200 fits both.
 - *Aggregate Trade Streams*, *Individual Symbol Book Ticker Streams*, *Diff. Book Depth Streams*,
@@ -24,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from attrs import evolve, field, frozen
 
@@ -42,7 +41,6 @@ __all__ = ["BinanceFutures"]
 PUBLIC = "wss://fstream.binance.com/public/stream"
 MARKET = "wss://fstream.binance.com/market/stream"
 _REST = "https://fapi.binance.com"
-_ENTRIES = {"public": ("ticker", "book"), "market": ("trades",)}
 _LIMITS = Limits(
     subscriptions=200,
     messages_per_s=10,  # pings and pongs count
@@ -62,19 +60,19 @@ class BinanceFutures:
     instruments: Instruments | None = field(default=None, kw_only=True)
     rest_url: str = field(default=_REST, kw_only=True, repr=redact_url)
 
-    def market(self) -> Self:
-        """The same at the entry for trades."""
-        return evolve(self, url=MARKET)
+    def entry(self, channel: str) -> Self:
+        """See `feedhandler.abc.SplitVenue`: trades have an address of their own."""
+        if self.url not in (PUBLIC, MARKET):
+            return self
+        return evolve(self, url=MARKET if channel == "trades" else PUBLIC)
 
     @property
     def channels(self) -> Sequence[str]:
-        """Those of the entry that the address names."""
-        entry = urlsplit(self.url).path.strip("/").partition("/")[0]
-        return _ENTRIES.get(entry, tuple(CHANNELS))
+        return tuple(CHANNELS)
 
     @property
     def book_channels(self) -> Sequence[str]:
-        return tuple(channel for channel in self.channels if channel == "book")
+        return ("book",)
 
     @property
     def traits(self) -> VenueTraits:

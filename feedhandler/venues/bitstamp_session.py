@@ -98,8 +98,9 @@ class BitstampSession:
     ) -> Sequence[Event | Control]:
         found: Data | TradeMessage | None
         try:
-            found = read(message)
-            event, channel = "data" if isinstance(found, Data) else "trade", found.channel
+            taken: Data | TradeMessage = read(message)
+            event = "data" if isinstance(taken, Data) else "trade"
+            found, channel = taken, taken.channel
         except REFUSALS:
             try:
                 envelope = self._envelope.decode(message)

@@ -99,9 +99,10 @@ class CoinbaseSession:
     ) -> Sequence[Event | Control]:
         """Decode one message; a `Gap` for all symbols comes first where messages were lost."""
         read: Message | None
+        number: int | None
         try:
-            read = _read(message)
-            number, channel = read.sequence_num, _CHANNEL_OF[type(read)]
+            taken: Message = _read(message)
+            read, number, channel = taken, taken.sequence_num, _CHANNEL_OF[type(taken)]
         except REFUSALS:
             envelope = self._envelope.decode(message)
             if not envelope.channel:

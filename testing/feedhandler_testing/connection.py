@@ -85,6 +85,7 @@ class MockWebSocketConnection:
         self._unsaid = False
         self._idle = trio.CancelScope()
         self._heard = trio.Event()
+        self._heard_count = 0
         self.first_message: str | bytes | None = None  # that the client has sent
         self._board = board
         self._compressed = compressed
@@ -537,8 +538,16 @@ class MockWebSocketConnection:
         """Wait until the client has sent a message."""
         await self._heard.wait()
 
+    async def wait_quiet(self, seconds: float) -> None:
+        """Wait until the client has sent no message for so long."""
+        count = -1
+        while count != self._heard_count:
+            count = self._heard_count
+            await trio.sleep(seconds)
+
     def _has_heard(self) -> None:
         self._heard.set()
+        self._heard_count += 1
         idle_s = self.dialect.means.idle_s
         if idle_s is not None:
             self._idle.deadline = trio.current_time() + idle_s

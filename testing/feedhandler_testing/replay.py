@@ -31,6 +31,7 @@ END = "end of the recording"
 """The reason with which each connection is closed once all of the recording was played."""
 
 _MORE = "end of the recording of this connection"
+_QUIET_S = 0.05
 _SLICE = 256  # messages that are sent at once where nothing asks for a pause
 
 Mutation = Callable[[int, "str | bytes"], "Sequence[str | bytes]"]
@@ -310,6 +311,10 @@ class ReplayServer:
     async def _play(self, connection: MockWebSocketConnection) -> None:
         with trio.move_on_after(self._patience_s):
             await connection.wait_heard()
+            if self._speed == math.inf and any(
+                one.k == "http" for ones in self._lines for one in ones
+            ):
+                await connection.wait_quiet(_QUIET_S)  # snapshots wait for who has asked for them
         number = await self._wait_for_line(connection)
         if number is not None:
             await self._play_to(connection, number)

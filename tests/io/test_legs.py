@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import frozen
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from feedhandler import (
@@ -33,7 +34,7 @@ from feedhandler import (
     Trust,
     open_feed,
 )
-from feedhandler.abc import Subscription
+from feedhandler.abc import Dialer, Session, SplitVenue, Subscription, Venue
 from feedhandler.traits import Limits, VenueTraits
 from feedhandler_testing import (
     FailureMode,
@@ -62,6 +63,43 @@ def open_spread(
 ) -> Any:
     settings = {"clock": VirtualClock(), "rng": Random(5), **more}
     return open_feed(venue(server, limit), list(symbols), **settings)
+
+
+@frozen
+class SplitPrices:
+    """A venue that has its books at another address than its prices."""
+
+    prices: PriceVenue
+    books: PriceVenue
+    name: str = "split"
+
+    @property
+    def url(self) -> str:
+        return self.prices.url
+
+    @property
+    def dial(self) -> Dialer | None:
+        return self.prices.dial
+
+    @property
+    def channels(self) -> Sequence[str]:
+        return self.prices.channels
+
+    @property
+    def book_channels(self) -> Sequence[str]:
+        return self.prices.book_channels
+
+    def entry(self, channel: str) -> Venue:
+        return self.books if channel == "book" else self.prices
+
+    def session(self) -> Session:
+        return self.prices.session()
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
+        return self.prices.subscribe(subscriptions)
+
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> list[str]:
+        return self.prices.unsubscribe(subscriptions)
 
 
 async def settled(server: MockWebSocketServer) -> dict[str, MockWebSocketConnection]:
@@ -710,3 +748,32 @@ async def test_whatever_is_subscribed_lost_and_rolled_over_the_limit_holds(
             )
         assert most == limit, "reached, and never passed"
         assert server.open_streams == 0
+
+
+async def test_channels_at_several_addresses_are_one_feed(autojump_clock: MockClock) -> None:
+    async with MockWebSocketServer() as prices, MockWebSocketServer() as books:
+        for symbol in "AB":
+            books.books[symbol] = MockBook(symbol, {"10": "1"}, {"11": "3"}, sequence=7)
+        split = SplitPrices(venue(prices, 100), venue(books, 100))
+        assert isinstance(split, SplitVenue)
+        async with open_feed(
+            split, ["A"], channels=["price", "book"], clock=VirtualClock()
+        ) as feed:
+            assert [leg.number for leg in feed.legs] == [0, 1]
+            assert set(await settled(prices)) == set(await settled(books)) == {"A"}
+            feed.subscribe(["B"], channels=["price"])
+            feed.subscribe(["B"], channels=["book"])
+            assert set(await settled(prices)) == set(await settled(books)) == {"A", "B"}
+            assert len(feed.legs) == 2, "each goes where its channel is"
+            await (await settled(prices))["A"].send(price_message("A", "1", 1))
+            await trio.sleep(0.1)
+            events = waiting(feed)
+            assert [e.price for e in events if isinstance(e, PriceUpdate)] == [1]
+            assert {e.symbol for e in events if isinstance(e, BookSnapshot)} == {"A", "B"}
+            assert feed.book("B") is not None
+            feed.unsubscribe(["A", "B"], channels=["book"])
+            await trio.sleep(0.1)
+            assert len(feed.legs) == 1
+            assert not books.connections
+            feed.subscribe(["A"], channels=["book"])
+            assert set(await settled(books)) == {"A"}

@@ -92,6 +92,11 @@ def anew(venue: Venue, fetch: Fetcher) -> Venue:
     return evolve(venue, instruments=None, fetch=fetch)  # type: ignore[type-var]  # all are attrs'
 
 
+def by_stream(events: list[Any]) -> list[Any]:
+    """Those of each kind and symbol together, each in their order."""
+    return sorted(events, key=lambda event: (isinstance(event, Trade), str(event.symbol)))
+
+
 # --- the round trip ------------------------------------------------------------------------------
 
 
@@ -140,14 +145,17 @@ async def test_the_replay_of_what_is_recorded_gives_the_same_events(
     if isinstance(full, ListedVenue) and full.instruments is not None and len(full.instruments):
         assert len(urls) >= 1, "the list of instruments is recorded"
     if isinstance(full, SnapshotVenue):
-        assert len(urls) == 1 + len(symbols) + 1, "the list, each book, and one more for the hole"
-        assert [event.symbol for event in kept if isinstance(event, Gap)] == [symbols[0]]
+        seen = [symbols[0]] if dialect.means.verifiable_books else []  # who sees the hole
+        assert len(urls) == 1 + len(symbols) + len(seen), "the list, each book, what was mended"
+        assert [event.symbol for event in kept if isinstance(event, Gap)] == seen
     if len(channels) > 1:
         assert isinstance(full, BookVenue)
         assert {BookSnapshot, BookDelta} <= kinds
         assert len(books) == 2
 
     again, books_again = await replayed(path, channels)
+    if dialect.means.split_requests:  # the play may begin before all of them have come
+        again, kept = by_stream(again), by_stream(kept)
     assert again == kept
     assert books_again == books
 

@@ -36,6 +36,7 @@ from feedhandler.abc import (
     SequencedSession,
     SnapshotSession,
     SnapshotVenue,
+    SplitVenue,
     Subscribed,
     Subscription,
     Synced,
@@ -160,13 +161,15 @@ def test_limits_are_those_of_the_documentation() -> None:
     assert spot.keep_alive is futures.keep_alive is None
 
 
-def test_the_entry_of_the_futures_names_the_channels() -> None:
-    assert list(BinanceFutures().channels) == ["ticker", "book"]
-    market = BinanceFutures(name="x", instruments=listed()).market()
-    assert (market.url, market.name) == (MARKET, "x")
-    assert (list(market.channels), list(market.book_channels)) == (["trades"], [])
+def test_the_futures_have_an_address_for_trades_and_one_for_the_rest() -> None:
+    venue = BinanceFutures(name="x", instruments=listed())
+    assert isinstance(venue, SplitVenue)
+    assert list(venue.channels) == list(Binance().channels) == ["trades", "ticker", "book"]
+    assert venue.entry("book") == venue.entry("ticker") == venue
+    assert venue.entry("trades") == venue.entry("trades").entry("trades")
+    assert (venue.entry("trades").url, venue.entry("trades").name) == (MARKET, "x")
     proxied = BinanceFutures("ws://127.0.0.1:80/")
-    assert list(proxied.channels) == list(Binance().channels) == ["trades", "ticker", "book"]
+    assert {proxied.entry(channel) for channel in proxied.channels} == {proxied}
 
 
 def test_addresses_over_rest() -> None:
