@@ -33,6 +33,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -43,6 +44,7 @@ NEEDED = (3, 13)
 TARGET = 5.0  # the least ratio of our messages a second to theirs
 PASSES = 5  # of which the first warms up
 
+_REST = -1  # stands in the place of a connection
 Message = tuple[int, bytes, int]  # the connection, the payload, and when it was received
 Pairs = Iterable[tuple[Decimal, Decimal]]
 
@@ -60,6 +62,9 @@ class Recorded:
         self.messages: list[Message] = []
         self.addresses: dict[int, str] = {}
         self.answers: dict[str, str] = {}
+        self.depths: dict[str, bytes] = {}
+        # The messages, and between them the addresses whose answers came then, if of a book.
+        self.steps: list[Message] = []
         with read_recording(recordings / f"{venue}.jsonl.zst") as records:
             self.subscribed = records.header.subscribed
             for record in records:
@@ -67,11 +72,16 @@ class Recorded:
                 if record.k == "open":
                     self.addresses[record.c or 0] = record.url or ""
                 elif record.k == "http":
-                    self.answers[record.url or ""] = _text(payload)
+                    url, body = record.url or "", _text(payload)
+                    self.answers[url] = body
+                    if "/depth?" in url:
+                        self.depths[url] = body.encode()
+                        self.steps.append((_REST, url.encode(), record.t))
                 elif record.k == "recv" and payload is not None:
                     kept = _without_candles(venue, _text(payload))
                     if kept is not None:
                         self.messages.append((record.c or 0, kept.encode(), record.t))
+                        self.steps.append(self.messages[-1])
 
 
 def _text(payload: str | bytes | None) -> str:
@@ -173,33 +183,76 @@ async def theirs(recorded: Recorded) -> Outcome:
 
 
 def ours(recorded: Recorded) -> Outcome:
-    """One pass of feedhandler: each connection's session, and a book of what it says."""
-    from feedhandler import BookDelta, BookSnapshot, OrderBook, Quote, Trade, venue_by_name
+    """One pass of feedhandler: each connection's session, which keeps its books and checks them.
 
-    venue = venue_by_name(recorded.venue)
-    sessions = {number: venue.session() for number in recorded.addresses}
+    A session that has asked for a snapshot over REST (`Resync`) is given the recorded answer when
+    that came. The best bid and ask are read from the session's own book after each of its events.
+    """
+    from feedhandler import BookDelta, BookSnapshot, Gap, Quote, Trade
+    from feedhandler.abc import HttpResponse, Malformed, Resync
+
+    venues = {number: _venue(recorded, url) for number, url in recorded.addresses.items()}
+    sessions: dict[int, Any] = {number: venue.session() for number, venue in venues.items()}
+    answers = {_request(url): HttpResponse(200, (), body) for url, body in recorded.depths.items()}
+    waiting: dict[str, tuple[Any, Any]] = {}  # by request: the session, and the subscription
     counts: Counter[str] = Counter()
-    books: dict[str, OrderBook] = {}
     tops: list[Any] = [None, None]
     began = time.perf_counter()
-    for number, payload, received in recorded.messages:
-        for item in sessions[number].decode(payload.decode(), recv_ns=received, epoch=1):
-            if isinstance(item, Trade):
-                counts["trades"] += 1
-            elif isinstance(item, Quote):
-                counts["ticker"] += 1
-            elif isinstance(item, BookSnapshot | BookDelta):
+    for number, payload, received in recorded.steps:
+        if number == _REST:
+            session, subscription = waiting.pop(_request(payload.decode()))
+            answer = answers[_request(payload.decode())]
+            items = session.decode_snapshot(subscription, answer, recv_ns=received, epoch=1)
+        else:
+            session = sessions[number]
+            items = session.decode(payload.decode(), recv_ns=received, epoch=1)
+        for item in items:
+            kind = type(item)
+            if kind is BookDelta or kind is BookSnapshot:
                 counts["books"] += 1
-                book = books.get(item.symbol)
-                if book is None:
-                    book = books[item.symbol] = OrderBook(item.symbol)
-                if isinstance(item, BookSnapshot):
-                    book.replace(item.bids, item.asks)
-                else:
-                    book.apply(item.bids, item.asks)
-                tops[:] = book.best_bid, book.best_ask
+                tops[0], tops[1] = session.best(item.symbol)
+            elif kind is Quote:
+                counts["ticker"] += 1
+            elif kind is Trade:
+                counts["trades"] += 1
+            elif kind is Resync:
+                asked = venues[number].snapshot_url(item.subscription)
+                waiting[_request(asked)] = session, item.subscription
+            elif kind is Gap or kind is Malformed:
+                counts["gaps and malformed messages"] += 1
     seconds = time.perf_counter() - began
-    return seconds, counts, {symbol: (book.bids(), book.asks()) for symbol, book in books.items()}
+    images = {
+        symbol: image
+        for session in sessions.values()
+        for symbol in recorded.subscribed["l2_book"]
+        if (image := session.book_image(symbol)) is not None
+    }
+    return seconds, counts, {symbol: (image.bids, image.asks) for symbol, image in images.items()}
+
+
+def _venue(recorded: Recorded, address: str) -> Any:
+    """The venue of the connection to `address`, with the instruments that the recording lists."""
+    from feedhandler import venue_by_name
+    from feedhandler.venues.bybit import Bybit
+
+    venue: Any = venue_by_name(recorded.venue)
+    if recorded.venue == "bybit":
+        venue = Bybit(category="spot" if address.endswith("/spot") else "linear")
+    listed = {_listing(url): body.encode() for url, body in recorded.answers.items()}
+    bodies = [listed[_listing(url)] for url in venue.instrument_urls()]
+    return venue.with_instruments(venue.parse_instruments(bodies))
+
+
+def _listing(url: str) -> str:
+    """What a list of instruments is of."""
+    split = urlsplit(url)
+    return f"{split.path}?{parse_qs(split.query).get('category')}"
+
+
+def _request(url: str) -> str:
+    """What a snapshot is of, however deep it is to be."""
+    split = urlsplit(url)
+    return f"{split.path}?{parse_qs(split.query).get('symbol')}"
 
 
 def child(peer: str, venue: str, recordings: Path) -> dict[str, Any]:
@@ -219,6 +272,7 @@ def child(peer: str, venue: str, recordings: Path) -> dict[str, Any]:
     wrong = [f"book of {s}" for s, book in books_of if found.get(s) != book["levels_sha256"]]
     wanted = expected["counts"]
     wrong += [name for name in ("trades", "ticker") if counts[name] != wanted[name]]
+    wrong += [name for name in ("gaps and malformed messages",) if counts[name]]
     if counts["books"] < wanted["l2_deltas"] + wanted["l2_snapshots"]:
         wrong.append("books after each message")
     return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from attrs import field, frozen
 
 from feedhandler.errors import ConnectionFailed, DecodeError
-from feedhandler.model import BookSnapshot, DataEvent, Event
+from feedhandler.model import BookSnapshot, DataEvent, Event, Level
 from feedhandler.traits import VenueTraits
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ __all__ = [
     "Synced",
     "Tap",
     "TokenProvider",
+    "TopSession",
     "TraitedVenue",
     "Unsubscribed",
     "Venue",
@@ -311,6 +312,15 @@ class BookSession(Session, Protocol):
 
     def book_image(self, symbol: str) -> BookSnapshot | None:
         """The symbol's whole book as of the last message decoded; `None` while it is not whole."""
+        ...
+
+
+@runtime_checkable
+class TopSession(BookSession, Protocol):
+    """One that tells the best of a book without a copy of it."""
+
+    def best(self, symbol: str) -> tuple[Level | None, Level | None]:
+        """The best bid and ask as of the last message decoded; neither while it is not whole."""
         ...
 
 

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
 from itertools import chain, islice, repeat
-from operator import lt
+from operator import itemgetter, lt
 
 from attrs import frozen
 
@@ -35,6 +35,7 @@ _HALF = Decimal("0.5")
 _ZERO = Decimal(0)
 _INFINITY = Decimal("Infinity")
 _SEQUENCES = (tuple, list)
+_price, _size = itemgetter(0), itemgetter(1)
 
 
 class _Ladder:
@@ -56,8 +57,8 @@ class _Ladder:
     def fill(self, symbol: str, levels: Iterable[Level]) -> None:
         """Take `levels`, while there are none yet; fast where they are in order, either way up."""
         rows = [*levels]
-        prices = [row[0] for row in rows]
-        sizes = [row[1] for row in rows]
+        prices = [*map(_price, rows)]
+        sizes = [*map(_size, rows)]
         try:
             if rows and prices[0] > prices[-1]:
                 prices.reverse()
@@ -65,7 +66,8 @@ class _Ladder:
             else:
                 downwards = False
             in_order = (
-                all(map(lt, chain((_ZERO,), prices), chain(prices, (_INFINITY,))))
+                all(map(lt, prices, islice(prices, 1, None)))
+                and all(_ZERO < price < _INFINITY for price in (*prices[:1], *prices[-1:]))
                 and all(map(lt, repeat(_ZERO), sizes))
                 and all(map(lt, sizes, repeat(_INFINITY)))
             )
@@ -91,44 +93,47 @@ class _Ladder:
         """
         fences, blocks, rows_of = self.fences, self.prices, self.rows
         count = self.count
+        note = replaced.append
+        zero, infinity = _ZERO, _INFINITY
         block = 0
+        prices, rows = blocks[0], rows_of[0]
         level = None
         try:
             for level in levels:
                 price, size = level
                 if fences:
                     block = bisect_right(fences, price)
-                prices = blocks[block]
+                    prices, rows = blocks[block], rows_of[block]
                 at = bisect_right(prices, price)
                 # A price that is there is a right one. The comparisons are false for a NaN, or
                 # raise, as the context's traps say.
                 if at and prices[at - 1] == price:
                     at -= 1
-                    rows = rows_of[block]
-                    if _ZERO < size < _INFINITY:
-                        replaced.append(rows[at])
+                    if zero < size < infinity:
+                        note(rows[at])
                         rows[at] = level
                         prices[at] = price  # or two of the same would be kept
                     elif not size:
-                        replaced.append(rows[at])
+                        note(rows[at])
                         count -= 1
                         del prices[at], rows[at]
                         if not prices and fences:
                             self._drop(block)
                             block = 0
+                            prices, rows = blocks[0], rows_of[0]
                     else:
                         raise _no_level(symbol, level)
-                elif not _ZERO < price < _INFINITY:
+                elif not zero < price < infinity:
                     raise _no_level(symbol, level)
-                elif _ZERO < size < _INFINITY:
-                    replaced.append(None)
+                elif zero < size < infinity:
+                    note(None)
                     count += 1
                     prices.insert(at, price)
-                    rows_of[block].insert(at, level)
+                    rows.insert(at, level)
                     if len(prices) > _FULL:
                         self._halve(block)
                 elif not size:
-                    replaced.append(None)
+                    note(None)
                 else:
                     raise _no_level(symbol, level)
         except InvalidOperation:

@@ -7,7 +7,7 @@ When it refuses a message, cattrs with detailed validation names every wrong fie
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from enum import Enum
@@ -62,13 +62,18 @@ class FastDecoder(Generic[T]):
     An amount is a `Decimal` field (a JSON string or number, of which every digit is kept), or a
     `str` field that is given to `parse_amount()`; `amounts_as_text` says that all are of the second
     kind. That is the faster one for a venue whose keys hold underscores.
+
+    `fast` is a `msgspec.Struct` with the same fields, which is made where nothing is wrong, in the
+    place of `cls`: it takes less time.
     """
 
-    def __init__(self, cls: type[T], *, venue: str, amounts_as_text: bool = False) -> None:
+    def __init__(
+        self, cls: type[T], *, venue: str, amounts_as_text: bool = False, fast: type | None = None
+    ) -> None:
         self._cls = cls
         self._guarded = not amounts_as_text
         self._venue = venue
-        self._decode = msgspec.json.Decoder(cls).decode
+        self._decode: Callable[[str | bytes], T] = msgspec.json.Decoder(fast or cls).decode
 
     def decode(self, data: str | bytes) -> T:
         """Decode one message. Raises `DecodeError` with the path of each wrong field."""

@@ -9,7 +9,7 @@ from feedhandler._core.validators import BookMessage, Validator
 from feedhandler.abc import Malformed, Subscription
 from feedhandler.book import MAX_LEVELS, OrderBook
 from feedhandler.errors import DecodeError
-from feedhandler.model import BookSnapshot, GapReason
+from feedhandler.model import BookSnapshot, GapReason, Level
 
 __all__ = ["SessionBooks"]
 
@@ -77,6 +77,11 @@ class SessionBooks:
     def image(self, symbol: str) -> BookSnapshot | None:
         sync = self._syncs.get(symbol)
         return None if sync is None else sync.image()
+
+    def best(self, symbol: str) -> tuple[Level | None, Level | None]:
+        """See `feedhandler.abc.TopSession.best`."""
+        sync = self._syncs.get(symbol)
+        return (None, None) if sync is None else sync.best()
 
     def interrupted(self, reason: GapReason, *, recv_ns: int, epoch: int) -> list[Item]:
         """Messages of the connection are missing: every book of it has to be had anew."""

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
-from functools import partial
-from itertools import islice, pairwise
-from operator import ge, gt, itemgetter, le, lt
+from decimal import (
+    MAX_EMAX,
+    MAX_PREC,
+    MIN_EMIN,
+    Clamped,
+    Context,
+    Decimal,
+    Inexact,
+    InvalidOperation,
+)
+from itertools import islice, pairwise, repeat
+from operator import gt, itemgetter, lt
 from typing import cast
 
 from feedhandler.codec import MAX_AMOUNT, MIN_AMOUNT, check_amount
 from feedhandler.model import Level
 
-__all__ = ["are_written_right", "book_side", "in_order", "strict_side", "text_side"]
+__all__ = ["amount_of", "are_written_right", "book_side", "in_order", "strict_side", "text_side"]
 
 _price = itemgetter(0)
 # A level of a pair, without the call of a Python function: a snapshot has tens of thousands.
-_level_of = cast("Callable[[tuple[Decimal, Decimal]], Level]", partial(tuple.__new__, Level))
+_new_tuple = cast("Callable[[type[Level], tuple[Decimal, Decimal]], Level]", tuple.__new__)
+# As `Decimal()` of a text, digit for digit, in less time: nothing is rounded without an error.
+_exactly = Context(
+    prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact, Clamped]
+).create_decimal
 
 
 def in_order(levels: Sequence[Level], *, down: bool, repeats: bool = False) -> tuple[Level, ...]:
@@ -50,18 +62,23 @@ def book_side(
         return ()
     low, high = MIN_AMOUNT, MAX_AMOUNT
     try:
-        prices, sizes = zip(*levels, strict=True)
-        later = prices[1:]
+        if len(levels) == 1:  # as many deltas have
+            price, size = levels[0]
+            if low <= price <= high and (low <= size <= high or (delta and not size)):
+                return tuple(levels)
+            return None
+        prices = [level[0] for level in levels]
+        later = islice(prices, 1, None)
         if all(map(gt if down else lt, prices, later)):
             ordered = tuple(levels)
-        elif all(map(lt if down else gt, prices, later)):
+        elif all(map(lt if down else gt, prices, islice(prices, 1, None))):
             ordered = tuple(levels[::-1])  # some venues send a side from its worst
         else:
             ordered = in_order(levels, down=down, repeats=repeats)
         # All other prices are between these two.
         if not (low <= ordered[0][0] <= high and low <= ordered[-1][0] <= high):
             return None
-        for size in sizes:
+        for _, size in levels:
             if not (low <= size <= high or (delta and not size)):
                 return None
         return ordered
@@ -78,6 +95,19 @@ def are_written_right(text: str) -> bool:
     return text.isascii() and "_" not in text and " " not in text and text.isprintable()
 
 
+def amount_of(text: str) -> Decimal | None:
+    """The amount that `text` writes, digit for digit; `None` where that is zero, or not certain.
+
+    What it is then, `parse_amount()` says.
+    """
+    try:
+        amount = _exactly(text)
+        right = MIN_AMOUNT <= amount <= MAX_AMOUNT and are_written_right(text)
+    except (ArithmeticError, TypeError):
+        return None
+    return amount if right else None
+
+
 def text_side(
     prices: Sequence[str], sizes: Sequence[str], *, down: bool, delta: bool, repeats: bool = False
 ) -> tuple[Level, ...] | None:
@@ -92,22 +122,25 @@ def text_side(
     low, high = MIN_AMOUNT, MAX_AMOUNT
     try:
         if len(prices) == 1:  # as most deltas of most venues
-            price, size = Decimal(prices[0]), Decimal(sizes[0])
+            price, size = _exactly(prices[0]), _exactly(sizes[0])
             if low <= price <= high and (low <= size <= high or (delta and not size)):
-                return (_level_of((price, size)),)
+                return (_new_tuple(Level, (price, size)),)
             return None
-        exact, waiting = list(map(Decimal, prices)), list(map(Decimal, sizes))
+        exact, waiting = list(map(_exactly, prices)), list(map(_exactly, sizes))
         smallest = min(waiting)
-        if not (low <= min(exact) and max(exact) <= high and max(waiting) <= high):
+        if max(waiting) > high:
             return None
         if smallest < low and not (delta and low <= min(filter(None, waiting), default=low)):
             return None
-        levels = tuple(map(_level_of, zip(exact, waiting, strict=True)))
-        if any(map(le if down else ge, exact, islice(exact, 1, None))):
-            return in_order(levels, down=down, repeats=repeats)
+        levels = tuple(map(_new_tuple, repeat(Level), zip(exact, waiting, strict=True)))
+        if all(map(gt if down else lt, exact, islice(exact, 1, None))):
+            # All other prices are between these two.
+            return levels if low <= exact[0] <= high and low <= exact[-1] <= high else None
+        if not (low <= min(exact) and max(exact) <= high):
+            return None
+        return in_order(levels, down=down, repeats=repeats)
     except (ArithmeticError, ValueError):
         return None
-    return levels
 
 
 def strict_side(

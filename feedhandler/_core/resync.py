@@ -116,6 +116,13 @@ class BookSync:
             self._trust,
         )
 
+    def best(self) -> tuple[Level | None, Level | None]:
+        """The best bid and ask as of its newest message; neither unless it is synced."""
+        if self.state is not SyncState.SYNCED:
+            return None, None
+        book = self._book
+        return book.best_bid, book.best_ask
+
     # --- what comes ---
 
     def take(self, message: BookMessage) -> list[Item]:

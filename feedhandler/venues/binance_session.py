@@ -26,7 +26,7 @@ from feedhandler.abc import (
 )
 from feedhandler.codec import FastDecoder, are_plain
 from feedhandler.errors import DecodeError
-from feedhandler.model import BookSnapshot, Event, Quote, Side, Trade
+from feedhandler.model import BookSnapshot, Event, Level, Quote, Side, Trade
 from feedhandler.venues.binance_messages import AggTrade, BookTicker, Depth, Envelope
 from feedhandler.venues.binance_requests import CHANNELS, Naming, requests_of
 from feedhandler.venues.binance_wire import Wire
@@ -79,6 +79,9 @@ class BinanceSession:
 
     def book_image(self, symbol: str) -> BookSnapshot | None:
         return self._books.image(symbol)
+
+    def best(self, symbol: str) -> tuple[Level | None, Level | None]:
+        return self._books.best(symbol)
 
     def requests(
         self, *, subscribe: Sequence[Subscription] = (), unsubscribe: Sequence[Subscription] = ()

@@ -39,7 +39,7 @@ from feedhandler.codec import FastDecoder
 from feedhandler.config import valid_url
 from feedhandler.errors import ConfigError
 from feedhandler.instruments import Instruments
-from feedhandler.model import BookSnapshot, Event
+from feedhandler.model import BookSnapshot, Event, Level
 from feedhandler.traits import KeepAlive, Limits, VenueTraits
 from feedhandler.venues.bybit_data import BybitData
 from feedhandler.venues.bybit_list import parse_list, url_of_list
@@ -165,6 +165,9 @@ class BybitSession:
 
     def book_image(self, symbol: str) -> BookSnapshot | None:
         return self._data.books.image(symbol)
+
+    def best(self, symbol: str) -> tuple[Level | None, Level | None]:
+        return self._data.books.best(symbol)
 
     def requests(
         self, *, subscribe: Sequence[Subscription] = (), unsubscribe: Sequence[Subscription] = ()

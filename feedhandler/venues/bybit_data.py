@@ -9,18 +9,26 @@ from typing import Any
 from feedhandler._core.books import SessionBooks
 from feedhandler._core.construct import twin_of
 from feedhandler._core.fields import MS, Problems, SymbolNames, are_amounts
-from feedhandler._core.levels import book_side, strict_side
+from feedhandler._core.levels import amount_of, book_side, strict_side
 from feedhandler._core.validators import BookMessage, ByCount
 from feedhandler.abc import Control, Ignored, Subscription
 from feedhandler.codec import FastDecoder
 from feedhandler.errors import DecodeError
 from feedhandler.model import Event, Quote, Side, Trade
-from feedhandler.venues.bybit_data_wire import Book, Fills, Ticker
+from feedhandler.venues.bybit_data_wire import (
+    Book,
+    FastBook,
+    FastFills,
+    FastTicker,
+    Fills,
+    Ticker,
+)
 
 __all__ = ["VALIDATOR", "BybitData"]
 
 VALIDATOR = ByCount()
 _SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
+_MAX_TARGETS = 8192  # topics that are remembered
 _RESTARTED = 1  # this number begins the venue's count anew
 _Trade = twin_of(Trade)
 _Quote = twin_of(Quote)
@@ -39,9 +47,10 @@ class BybitData:
         self._names = names
         self._tops = tops
         self.books = SessionBooks(venue, validator=VALIDATOR)
-        self._fills = FastDecoder(Fills, venue=venue)
-        self._ticker = FastDecoder(Ticker, venue=venue, amounts_as_text=True)
-        self._book = FastDecoder(Book, venue=venue)
+        self._fills = FastDecoder(Fills, venue=venue, fast=FastFills)
+        self._ticker = FastDecoder(Ticker, venue=venue, amounts_as_text=True, fast=FastTicker)
+        self._book = FastDecoder(Book, venue=venue, fast=FastBook)
+        self._targets: dict[str, tuple[str, str, str]] = {}  # of topics of ours
         # By symbol: of a ticker's four amounts those that have come, and the two sides of a top.
         self._tickers: dict[str, dict[str, Decimal | None]] = {}
         self._sides: dict[str, list[_Side]] = {}
@@ -76,9 +85,13 @@ class BybitData:
         self, topic: str, message: str | bytes, recv_ns: int, epoch: int
     ) -> Sequence[Event | Control]:
         """Decode a message of that topic."""
-        channel, name, symbol = self._target(topic)
-        if not (channel and symbol):
-            return [Ignored(topic[:40])]
+        target = self._targets.get(topic)
+        channel, name, symbol = target or self._target(topic)
+        if target is None:
+            if not (channel and symbol):
+                return [Ignored(topic[:40])]
+            if len(self._targets) < _MAX_TARGETS:
+                self._targets[topic] = channel, name, symbol
         if channel == "trades":
             return self._trades(topic, name, symbol, message, recv_ns, epoch)
         if channel == "ticker" and topic.startswith("tickers"):
@@ -144,11 +157,15 @@ class BybitData:
                 problems.add("$.data.symbol", "another symbol than the topic's")
             if ticker.type == "snapshot":
                 known.clear()
-            for field in _TOP:
-                text = getattr(data, field)
-                if text is not None:  # an empty side is sent as an empty text
-                    path = f"$.data.{field}"
-                    known[field] = problems.amount(text, path, zero=True) if text else None
+            sent = data.bid1Price, data.bid1Size, data.ask1Price, data.ask1Size
+            for field, text in zip(_TOP, sent, strict=True):
+                if text:
+                    amount = amount_of(text)
+                    if amount is None:
+                        amount = problems.amount(text, f"$.data.{field}", zero=True)
+                    known[field] = amount
+                elif text is not None:  # an empty side is sent as an empty text
+                    known[field] = None
             time_ns = problems.time_ns(ticker.ts, "$.ts")
             problems.check(self._venue, message)
         except DecodeError:
@@ -156,7 +173,7 @@ class BybitData:
             raise
         if not self._tops and len(known) < len(_TOP):
             return [Ignored("ticker before all of it is known")]
-        bid, bid_size, ask, ask_size = [known.get(field) for field in _TOP]
+        bid, bid_size, ask, ask_size = map(known.get, _TOP)
         quote: Any = _Quote(
             symbol, bid or None, bid_size if bid else None, ask or None, ask_size if ask else None,
             None, time_ns, recv_ns, self._venue, epoch,

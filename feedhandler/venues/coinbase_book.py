@@ -70,8 +70,7 @@ class _Named(msgspec.Struct):
     events: list[_NamedEvent]
 
 
-@frozen
-class ReadBook:
+class ReadBook(msgspec.Struct):
     """A snapshot or an update of one product's book: its levels are checked, and best first."""
 
     product: str

@@ -23,7 +23,7 @@ from feedhandler.abc import (
 from feedhandler.codec import REFUSALS, FastDecoder
 from feedhandler.errors import DecodeError
 from feedhandler.instruments import Instruments
-from feedhandler.model import BookSnapshot, Event, Gap, GapReason
+from feedhandler.model import BookSnapshot, Event, Gap, GapReason, Level
 from feedhandler.venues.coinbase_book import Books, CoinbaseBookCodec
 from feedhandler.venues.coinbase_data import (
     Beats,
@@ -74,6 +74,9 @@ class CoinbaseSession:
 
     def book_image(self, symbol: str) -> BookSnapshot | None:
         return self._books.image(symbol)
+
+    def best(self, symbol: str) -> tuple[Level | None, Level | None]:
+        return self._books.best(symbol)
 
     def requests(
         self, *, subscribe: Sequence[Subscription] = (), unsubscribe: Sequence[Subscription] = ()

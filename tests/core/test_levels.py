@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedhandler._core.levels import in_order, strict_side, text_side
+from feedhandler._core.levels import amount_of, book_side, in_order, strict_side, text_side
 from feedhandler.codec import parse_amount
+from feedhandler.model import Level
 
 TEXT = st.one_of(
     st.decimals(min_value=0, max_value=10**6, places=3).map(str),
@@ -67,3 +68,48 @@ def test_a_price_that_repeats_is_wrong_unless_the_venue_does_so() -> None:
     side = text_side(["1", "1.0"], ["1", "2"], down=True, delta=True, repeats=True)
     assert side == in_order([(side or ())[0]], down=True)
     assert (side or ())[0].size == 2
+
+
+@given(text=TEXT)
+def test_an_amount_is_that_of_the_strict_way_or_left_to_it(text: str) -> None:
+    try:
+        strict = parse_amount(text)
+    except ValueError:
+        strict = None
+    amount = amount_of(text)
+    if strict:
+        assert amount is not None
+        assert amount.as_tuple() == strict.as_tuple()
+    else:  # wrong, or a zero
+        assert amount is None
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 400, "0." + "1" * 390, "1e-999999999999999999999", "1e999999999999999999999"]
+)
+def test_long_digits_are_kept_and_absurd_exponents_refused(text: str) -> None:
+    expected = None if "e" in text else Decimal(text).as_tuple()
+    amount = amount_of(text)
+    assert (amount and amount.as_tuple()) == expected
+    side = text_side([text], ["1"], down=True, delta=False)
+    assert (side and side[0].price.as_tuple()) == expected
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(
+            st.decimals(-2, 9, places=1) | st.sampled_from([Decimal("NaN"), Decimal("Infinity")]),
+            st.decimals(-2, 9, places=1) | st.sampled_from([Decimal("NaN"), Decimal("Infinity")]),
+        ),
+        max_size=4,
+    ),
+    down=st.booleans(),
+    delta=st.booleans(),
+)
+def test_numbers_are_judged_as_the_strict_way_judges_them(
+    pairs: list[tuple[Decimal, Decimal]], down: bool, delta: bool
+) -> None:
+    problems: list[tuple[str, str]] = []
+    strict = strict_side(pairs, down=down, delta=delta, path="$", problems=problems)
+    found = book_side([Level(*pair) for pair in pairs], down=down, delta=delta)
+    assert found == (None if problems else strict)

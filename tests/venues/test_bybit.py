@@ -35,6 +35,7 @@ from feedhandler.abc import (
     Subscribed,
     Subscription,
     Synced,
+    TopSession,
     TraitedVenue,
     Unsubscribed,
 )
@@ -409,6 +410,8 @@ def test_the_book_of_the_documentation() -> None:
     image = one.book_image(SYMBOL)
     assert image is not None
     assert (image.bids[0].price, image.asks[0].price) == (D("16493"), D("16610.5"))
+    assert isinstance(one, TopSession)
+    assert one.best(SYMBOL) == (image.bids[0], image.asks[0])
     assert one.last_book_sequence(SYMBOL) == 18521289
 
 
@@ -425,6 +428,7 @@ def test_a_book_of_another_depth_does_not_disturb_the_first() -> None:
 def test_a_hole_is_announced_with_its_bounds_and_closed_by_a_snapshot() -> None:
     one = started()
     gap, resync = decode(one, compact(book("delta", 18521292)))
+    assert one.best(SYMBOL) == one.best("ETH-USDT-PERP") == (None, None)
     assert (gap.reason, gap.from_sequence, gap.to_sequence, gap.missing, gap.of_book) == (
         GapReason.SEQUENCE, 18521289, 18521291, 3, True,
     )  # fmt: skip
