@@ -80,6 +80,11 @@ class ResyncLadder:
         self._given_up.pop(subscription, None)
         self._whole.add(subscription)
 
+    @property
+    def has_whole(self) -> bool:
+        """Whether any is."""
+        return bool(self._whole)
+
     def is_whole(self, subscription: Subscription) -> bool:
         return subscription in self._whole
 

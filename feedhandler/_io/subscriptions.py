@@ -227,7 +227,7 @@ class SubscriptionKeeper:
 
     def saw(self, events: Iterable[Event]) -> None:
         """Data has come; whose, is noted where silent symbols are watched for."""
-        if not self._watches:
+        if not (self._watches_all or (self._watches and self._ladder.has_whole)):
             return
         now = trio.current_time()
         watched = _WATCHED if self._watches_all else _BOOKS
