@@ -57,9 +57,10 @@ P  instruments
 P  _core.fields
 P  venues.price_book
 P  venues.price
+P  venues.coinbase_products
+P  venues.coinbase_messages
 P  venues.coinbase_data
 P  venues.coinbase_book
-P  venues.coinbase_products
 P  venues.coinbase_session
 P  venues.coinbase
 P  venues.bitstamp_data

@@ -12,7 +12,8 @@ from feedhandler._core.levels import in_order, text_side
 from feedhandler.codec import REFUSALS, FastDecoder
 from feedhandler.errors import DecodeError
 from feedhandler.model import Level
-from feedhandler.venues.coinbase_data import CoinbaseCodec, Message, Problems, named
+from feedhandler.venues.coinbase_data import CoinbaseCodec, Problems, named
+from feedhandler.venues.coinbase_messages import Message
 
 __all__ = ["Books", "CoinbaseBookCodec", "ReadBook"]
 

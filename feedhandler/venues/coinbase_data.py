@@ -8,28 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal
-
-import msgspec
-from attrs import Factory, frozen
+from typing import Any
 
 from feedhandler._core.construct import twin_of
 from feedhandler._core.levels import are_written_right
 from feedhandler.codec import MAX_AMOUNT, MIN_AMOUNT, FastDecoder, parse_amount, parse_time_ns
 from feedhandler.errors import DecodeError
 from feedhandler.model import Quote, Side, Trade
+from feedhandler.venues.coinbase_messages import StrictTickers, StrictTrades, Tickers, Trades
 
-__all__ = [
-    "Beats",
-    "CoinbaseCodec",
-    "Envelope",
-    "Message",
-    "Problems",
-    "Subscriptions",
-    "Tickers",
-    "Trades",
-    "named",
-]
+__all__ = ["CoinbaseCodec", "Problems", "named"]
 
 Problems = list[tuple[str, str]]
 
@@ -41,101 +29,14 @@ _TradeTwin = twin_of(Trade)
 _QuoteTwin = twin_of(Quote)
 
 
-# --- messages, as they are on the wire -----------------------------------------------------------
-
-
-class Message(msgspec.Struct, gc=False, tag_field="channel"):
-    """What each has: its number on the connection."""
-
-    sequence_num: Annotated[int, msgspec.Meta(ge=0)]
-
-
-@frozen
-class _Trade:
-    product_id: str
-    trade_id: str
-    price: str
-    size: str
-    time: str
-    side: Literal["BUY", "SELL"]
-
-
-@frozen
-class _TradesEvent:
-    trades: list[_Trade]
-
-
-class Trades(Message, gc=False, tag="market_trades"):
-    events: list[_TradesEvent]
-
-
-@frozen
-class _StrictTrades:
-    events: list[_TradesEvent]
-
-
-@frozen
-class _Ticker:
-    product_id: str
-    best_bid: str
-    best_ask: str
-    best_bid_quantity: str
-    best_ask_quantity: str
-
-
-@frozen
-class _TickerEvent:
-    tickers: list[_Ticker]
-
-
-class Tickers(Message, gc=False, tag="ticker"):
-    timestamp: str
-    events: list[_TickerEvent]
-
-
-@frozen
-class _StrictTickers:
-    timestamp: str
-    events: list[_TickerEvent]
-
-
-@frozen
-class _Beat:
-    heartbeat_counter: int | str | None = None  # text, in the prose of the documentation
-
-
-class Beats(Message, gc=False, tag="heartbeats"):
-    events: list[_Beat] = []
-
-
-@frozen
-class Envelope:
-    channel: str = ""
-    sequence_num: int | None = None
-    type: str = ""
-    message: str = ""
-    reason: str = ""
-
-
-@frozen
-class _SubscriptionsEvent:
-    subscriptions: dict[str, list[str]] = Factory(dict)
-
-
-@frozen
-class Subscriptions:
-    sequence_num: int
-    events: list[_SubscriptionsEvent]
-
-
 class CoinbaseCodec:
     """Reads one connection's messages. `symbol_of` gives a product's canonical symbol, if any."""
 
     def __init__(self, venue: str, symbol_of: Callable[[str], str | None]) -> None:
         self._venue = venue
         self._symbol_of = symbol_of
-        self._trades = FastDecoder(_StrictTrades, venue=venue, amounts_as_text=True)
-        self._tickers = FastDecoder(_StrictTickers, venue=venue, amounts_as_text=True)
+        self._trades = FastDecoder(StrictTrades, venue=venue, amounts_as_text=True)
+        self._tickers = FastDecoder(StrictTickers, venue=venue, amounts_as_text=True)
         self._second = ""  # the beginning of the time that was read last, and what it means
         self._second_ns = 0
 

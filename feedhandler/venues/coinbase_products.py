@@ -16,11 +16,12 @@ from feedhandler.codec import parse_amount, parse_time_ns
 from feedhandler.errors import ConfigError, DecodeError
 from feedhandler.instruments import Instrument, InstrumentKind, Instruments, canonical_symbol
 
-__all__ = ["CHANNELS", "ask", "own_name", "parse_products", "their_name"]
+__all__ = ["CHANNELS", "OURS", "ask", "own_name", "parse_products", "their_name"]
 
 _PERPETUALS = "-PERP-INTX"  # how the ids of those end that are settled in USDC
 # Our channels, and the venue's names for them.
 CHANNELS = {"trades": "market_trades", "ticker": "ticker", "book": "level2"}
+OURS = {theirs: ours for ours, theirs in CHANNELS.items()}
 _OWN_PERPETUALS = "-USDC-PERP"
 
 

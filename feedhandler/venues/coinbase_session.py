@@ -25,21 +25,20 @@ from feedhandler.errors import DecodeError
 from feedhandler.instruments import Instruments
 from feedhandler.model import BookSnapshot, Event, Gap, GapReason, Level
 from feedhandler.venues.coinbase_book import Books, CoinbaseBookCodec
-from feedhandler.venues.coinbase_data import (
+from feedhandler.venues.coinbase_data import CoinbaseCodec
+from feedhandler.venues.coinbase_messages import (
     Beats,
-    CoinbaseCodec,
     Envelope,
     Message,
     Subscriptions,
     Tickers,
     Trades,
 )
-from feedhandler.venues.coinbase_products import CHANNELS, ask, own_name, their_name
+from feedhandler.venues.coinbase_products import ask, own_name, their_name
 
 __all__ = ["VALIDATOR", "CoinbaseSession"]
 
 VALIDATOR = ByConnection()
-_OURS = {theirs: ours for ours, theirs in CHANNELS.items()}
 _read = msgspec.json.Decoder(Trades | Tickers | Books | Beats).decode
 _CHANNEL_OF: Mapping[type, str] = {
     Trades: "market_trades", Tickers: "ticker", Books: "l2_data", Beats: "heartbeats",
@@ -245,15 +244,7 @@ class CoinbaseSession:
 
     def _subscribed(self, message: str | bytes) -> Subscribed:
         """The venue lists all that is subscribed, on each change."""
-        events = self._subscriptions.decode(message).events
-        listed = [
-            Subscription(_OURS[channel], symbol)
-            for event in events
-            for channel, products in event.subscriptions.items()
-            if channel in _OURS
-            for symbol in map(self._symbol_of, products)
-            if symbol is not None
-        ]
+        listed = self._subscriptions.decode(message).listed(self._symbol_of)
         for subscription in listed:
             self._pending.pop(subscription, None)
         return Subscribed(listed, complete=True)
