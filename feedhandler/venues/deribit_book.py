@@ -11,7 +11,7 @@ from feedhandler._core.books import SessionBooks
 from feedhandler._core.fields import NumberReader, Problems
 from feedhandler._core.levels import book_side, strict_side
 from feedhandler._core.validators import BookMessage, ByPreviousId
-from feedhandler.codec import check_amount
+from feedhandler.codec import check_amount, parse_digits
 from feedhandler.model import Level
 
 __all__ = ["VALIDATOR", "BookReader"]
@@ -114,4 +114,4 @@ def _exact(value: Any) -> Decimal:
         return Decimal(value)
     if kind is str or not isinstance(value, str):
         raise ValueError(f"expected a number, got {value!r:.40}")
-    return check_amount(Decimal(value))
+    return check_amount(parse_digits(value))

@@ -544,6 +544,14 @@ def test_a_malformed_change_breaks_its_book_and_names_the_field(
     assert any(one.startswith(f"$.params.data.{path}") for one in found), found
 
 
+def test_an_amount_beyond_every_magnitude_is_named_as_well() -> None:
+    message = book(297218, 297217, bids=[["new", 5041.94, 1]])
+    text = message if isinstance(message, str) else json.dumps(message)
+    (_, _, malformed) = decode(started(), text.replace("5041.94", "1e99999999999999999999"))
+    assert isinstance(malformed, Malformed)
+    assert malformed.error.problems[0].path.startswith("$.params.data.bids[0]")
+
+
 def test_a_book_of_another_instrument_is_not_taken() -> None:
     one = started()
     text = book(297218, 297217).replace(
