@@ -235,7 +235,7 @@ class Stubborn(Bent):
             async def insist() -> AsyncIterator[Any]:
                 async for event in feed:  # type: ignore[attr-defined]  # a Feed
                     if isinstance(event, SubscriptionFailed) and event.error.symbol:
-                        feed.subscribe([event.error.symbol])  # type: ignore[attr-defined]
+                        feed.subscribe([event.error.symbol])  # type: ignore[attr-defined]  # a Feed
                     yield event
 
             yield insist()

@@ -358,7 +358,7 @@ async def test_a_venue_whose_snapshots_are_all_wrong_is_not_hammered(
     autojump_clock: MockClock, server: MockWebSocketServer
 ) -> None:
     wrong = server.books["A"]
-    wrong.snapshot = lambda *, ago=0: {**MockBook.snapshot(wrong), "checksum": 1}  # type: ignore[method-assign]
+    wrong.snapshot = lambda *, ago=0: {**MockBook.snapshot(wrong), "checksum": 1}  # type: ignore[method-assign]  # the venue itself is wrong
     async with open_books(server, config=FeedConfig(ack_deadline_s=2.0)) as feed:
         connection = await server.next_connection()
         await trio.sleep(1.5)

@@ -361,7 +361,7 @@ def test_the_top_of_the_book_each_10_ms() -> None:
         1_670_324_386_802_000_000, 7, "okx", 2,
     )  # fmt: skip
     assert decode(session(), compact(top)) == decode(session(), top) == [quote]
-    top["data"][0]["bids"] = []  # type: ignore[index]
+    top["data"][0]["bids"] = []  # type: ignore[index]  # a list of objects
     (one_sided,) = decode(session(), compact(top))
     assert (one_sided.bid, one_sided.bid_size, one_sided.ask) == (None, None, D("111.06"))
 
